@@ -1,0 +1,7 @@
+//! Shared parts.
+
+pub mod config;
+pub mod id;
+pub mod money;
+pub mod proto;
+pub mod time;
