@@ -1,0 +1,2 @@
+//! The pacing service.
+pub mod calendar;
