@@ -1,0 +1,3 @@
+//! What the end-to-end tests, the development runner, the demonstration and the benchmarks share.
+
+pub mod processes;

@@ -1,0 +1,8 @@
+//! End-to-end tests: what the workspace as a whole promises.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
+mod contract;
+mod deploy;
+mod tidy;
+mod tools;
