@@ -1,6 +1,7 @@
 //! Shared parts.
 
 pub mod config;
+pub mod db;
 pub mod id;
 pub mod money;
 pub mod proto;

@@ -1,0 +1,252 @@
+//! A connection that was borrowed, and a transaction on it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio_postgres::{IsolationLevel, Row, Statement};
+
+use super::{Error, ToSql};
+
+/// The values of a statement's `$1`, `$2`, ….
+pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// A statement: its text, which is prepared once per connection, or what was prepared.
+#[derive(Debug, Clone, Copy)]
+pub enum Sql<'a> {
+    /// A constant that begins with `-- feature.name`.
+    Text(&'a str),
+    /// What [`Tx::prepare_cached`] gave.
+    Prepared(&'a Statement),
+}
+
+impl<'a> From<&'a str> for Sql<'a> {
+    fn from(text: &'a str) -> Sql<'a> {
+        Sql::Text(text)
+    }
+}
+
+impl<'a> From<&'a Statement> for Sql<'a> {
+    fn from(statement: &'a Statement) -> Sql<'a> {
+        Sql::Prepared(statement)
+    }
+}
+
+// For this transaction only; `SET LOCAL` takes no parameters.
+const STATEMENT_TIMEOUT: &str = "-- db.statement_timeout
+SELECT set_config('statement_timeout', $1, true)";
+
+/// A connection of the pool; goes back there when it is dropped.
+pub struct Client {
+    inner: deadpool_postgres::Client,
+    sync_waits_cut: Arc<AtomicU64>,
+}
+
+impl Client {
+    pub(super) fn new(inner: deadpool_postgres::Client, sync_waits_cut: Arc<AtomicU64>) -> Client {
+        Client { inner, sync_waits_cut }
+    }
+
+    /// Begins a transaction: READ COMMITTED, so lock first and read in a later statement.
+    pub async fn transaction(&mut self) -> Result<Tx<'_>, Error> {
+        let inner = self.inner.transaction().await?;
+        Ok(Tx { inner, sync_waits_cut: &self.sync_waits_cut })
+    }
+
+    /// Begins a transaction that reads one moment of the database and writes nothing.
+    pub async fn snapshot(&mut self) -> Result<Tx<'_>, Error> {
+        let inner = self
+            .inner
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await?;
+        Ok(Tx { inner, sync_waits_cut: &self.sync_waits_cut })
+    }
+
+    /// Prepares a statement, once per connection.
+    pub async fn prepare_cached(&self, sql: &str) -> Result<Statement, Error> {
+        Ok(self.inner.prepare_cached(sql).await?)
+    }
+
+    /// Runs a statement and gives its rows.
+    pub async fn query<'s>(
+        &self,
+        sql: impl Into<Sql<'s>>,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        match sql.into() {
+            Sql::Prepared(statement) => Ok(self.inner.query(statement, params).await?),
+            Sql::Text(text) => {
+                let statement = self.prepare_cached(text).await?;
+                Ok(self.inner.query(&statement, params).await?)
+            }
+        }
+    }
+
+    /// Runs a statement that gives exactly one row.
+    pub async fn query_one<'s>(
+        &self,
+        sql: impl Into<Sql<'s>>,
+        params: Params<'_>,
+    ) -> Result<Row, Error> {
+        one_row(self.query(sql, params).await?)
+    }
+
+    /// Runs a statement that gives one row or none.
+    pub async fn query_opt<'s>(
+        &self,
+        sql: impl Into<Sql<'s>>,
+        params: Params<'_>,
+    ) -> Result<Option<Row>, Error> {
+        at_most_one_row(self.query(sql, params).await?)
+    }
+
+    /// Runs a statement and gives the number of rows that it touched. On its own it is a
+    /// transaction of its own, so a connection lost under it leaves the outcome open.
+    pub async fn execute<'s>(
+        &self,
+        sql: impl Into<Sql<'s>>,
+        params: Params<'_>,
+    ) -> Result<u64, Error> {
+        let result = match sql.into() {
+            Sql::Prepared(statement) => self.inner.execute(statement, params).await,
+            Sql::Text(text) => {
+                let statement = self.prepare_cached(text).await?;
+                self.inner.execute(&statement, params).await
+            }
+        };
+        result.map_err(|error| Error::from(error).while_committing())
+    }
+
+    /// Runs statements without values, separated by semicolons.
+    pub async fn batch_execute(&self, sql: &str) -> Result<(), Error> {
+        Ok(self.inner.batch_execute(sql).await?)
+    }
+
+    /// What lies below, for COPY and the like.
+    pub fn raw(&self) -> &deadpool_postgres::Client {
+        &self.inner
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("db::Client")
+    }
+}
+
+/// A transaction. Dropped without [`Tx::commit`] it is rolled back.
+pub struct Tx<'a> {
+    inner: deadpool_postgres::Transaction<'a>,
+    sync_waits_cut: &'a AtomicU64,
+}
+
+impl<'a> Tx<'a> {
+    /// Prepares a statement, once per connection.
+    pub async fn prepare_cached(&self, sql: &str) -> Result<Statement, Error> {
+        Ok(self.inner.prepare_cached(sql).await?)
+    }
+
+    /// Runs a statement and gives its rows.
+    pub async fn query<'s>(
+        &self,
+        sql: impl Into<Sql<'s>>,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        match sql.into() {
+            Sql::Prepared(statement) => Ok(self.inner.query(statement, params).await?),
+            Sql::Text(text) => {
+                let statement = self.prepare_cached(text).await?;
+                Ok(self.inner.query(&statement, params).await?)
+            }
+        }
+    }
+
+    /// Runs a statement that gives exactly one row.
+    pub async fn query_one<'s>(
+        &self,
+        sql: impl Into<Sql<'s>>,
+        params: Params<'_>,
+    ) -> Result<Row, Error> {
+        one_row(self.query(sql, params).await?)
+    }
+
+    /// Runs a statement that gives one row or none.
+    pub async fn query_opt<'s>(
+        &self,
+        sql: impl Into<Sql<'s>>,
+        params: Params<'_>,
+    ) -> Result<Option<Row>, Error> {
+        at_most_one_row(self.query(sql, params).await?)
+    }
+
+    /// Runs a statement and gives the number of rows that it touched.
+    pub async fn execute<'s>(
+        &self,
+        sql: impl Into<Sql<'s>>,
+        params: Params<'_>,
+    ) -> Result<u64, Error> {
+        match sql.into() {
+            Sql::Prepared(statement) => Ok(self.inner.execute(statement, params).await?),
+            Sql::Text(text) => {
+                let statement = self.prepare_cached(text).await?;
+                Ok(self.inner.execute(&statement, params).await?)
+            }
+        }
+    }
+
+    /// Runs statements without values, separated by semicolons.
+    pub async fn batch_execute(&self, sql: &str) -> Result<(), Error> {
+        Ok(self.inner.batch_execute(sql).await?)
+    }
+
+    /// Lets no statement of this transaction run longer: the time that the caller has left.
+    pub async fn statement_timeout(&self, limit: Duration) -> Result<(), Error> {
+        // Zero would mean no limit at all.
+        let millis = format!("{}ms", limit.as_millis().max(1));
+        self.execute(STATEMENT_TIMEOUT, &[&millis]).await.map(|_| ())
+    }
+
+    /// Commits. [`Error::OutcomeUnknown`] when the connection was lost on the way, or when the
+    /// server did not wait for its standby (any commit of this pool in the meantime counts, for
+    /// the server's warning does not say whose; a repeat with the same request id finds out).
+    pub async fn commit(self) -> Result<(), Error> {
+        let before = self.sync_waits_cut.load(Ordering::Acquire);
+        self.inner.commit().await.map_err(|error| Error::from(error).while_committing())?;
+        if self.sync_waits_cut.load(Ordering::Acquire) == before {
+            Ok(())
+        } else {
+            Err(Error::outcome_unknown("the server did not wait for its standby"))
+        }
+    }
+
+    /// Rolls back and waits for it. Dropping does the same without waiting.
+    pub async fn rollback(self) -> Result<(), Error> {
+        Ok(self.inner.rollback().await?)
+    }
+
+    /// What lies below, for COPY, savepoints and the like.
+    pub fn raw(&self) -> &deadpool_postgres::Transaction<'a> {
+        &self.inner
+    }
+}
+
+impl fmt::Debug for Tx<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("db::Tx")
+    }
+}
+
+fn at_most_one_row(rows: Vec<Row>) -> Result<Option<Row>, Error> {
+    if rows.len() > 1 {
+        return Err(Error::other(format!("{} rows instead of one", rows.len())));
+    }
+    Ok(rows.into_iter().next())
+}
+
+fn one_row(rows: Vec<Row>) -> Result<Row, Error> {
+    at_most_one_row(rows)?.ok_or_else(|| Error::other("no row instead of one"))
+}
