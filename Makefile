@@ -76,6 +76,7 @@ deploy-check: setup ## Build the Kubernetes manifests and validate them strictly
 	@.ci/deploy-check
 
 .PHONY: audit
-audit: setup ## Licences, bans and sources of dependencies; known vulnerabilities where the database is reachable
+audit: setup ## Licences, bans and sources of dependencies, then known vulnerabilities (needs the network)
+	cargo fetch --locked
 	cargo-deny --offline check licenses bans sources
 	cargo-deny check advisories

@@ -1,3 +1,4 @@
 //! What the end-to-end tests, the development runner, the demonstration and the benchmarks share.
 
+pub mod lock;
 pub mod processes;

@@ -114,7 +114,8 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// A service that answers on `grpc` and writes to `folder/name.log`.
+    /// A service that answers on `grpc` and writes to `folder/name.log`. Its metrics take any free
+    /// port and its drain gives no notice, because nobody balances calls over it; `set` overrides.
     pub fn new(service: Service, name: &str, grpc: SocketAddr, folder: &Path) -> Self {
         let launch = Self {
             service,
@@ -124,7 +125,10 @@ impl Launch {
             settings: Vec::new(),
             arguments: Vec::new(),
         };
-        launch.set("listen.grpc", grpc.to_string())
+        launch
+            .set("listen.grpc", grpc.to_string())
+            .set("listen.metrics", "127.0.0.1:0")
+            .set("drain.notice", "0s")
     }
 
     /// Sets a key of the service's configuration, such as `database.url`.

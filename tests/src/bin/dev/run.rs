@@ -1,0 +1,181 @@
+//! `dev run`: both services and their databases on loopback, until Ctrl-C.
+
+use std::{
+    env, fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+    process::ExitCode,
+};
+
+use adspend_common::devpg::Cluster;
+use e2e::{
+    lock::{Lock, Taken},
+    processes::{Failure, Launch, Process, STOP_LIMIT, Service},
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The ports that the examples in `proto/` name.
+const BILLING: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7401);
+const PACING: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7411);
+const BILLING_METRICS: &str = "127.0.0.1:7402";
+const PACING_METRICS: &str = "127.0.0.1:7412";
+
+/// Settings that name a server to use instead of a private one.
+const BILLING_URL: &str = "ADSPEND_BILLING_DATABASE_URL";
+const PACING_URL: &str = "ADSPEND_PACING_DATABASE_URL";
+
+pub(crate) async fn run(workspace: &Path) -> Result<ExitCode, Failure> {
+    let data = workspace.join(".data");
+    let taken = Lock::try_take(&data.join("run.lock"));
+    let mut lock = match taken.map_err(|error| format!(".data/run.lock: {error}"))? {
+        Taken::Ours(lock) => lock,
+        Taken::Theirs(about) => {
+            println!("adspend is running already ({}). Stop it with Ctrl-C there.", about.trim());
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let about = format!("process {}, billing on {BILLING}, pacing on {PACING}", std::process::id());
+    lock.describe(&about).map_err(|error| format!(".data/run.lock: {error}"))?;
+    for address in [BILLING, PACING] {
+        // A program of another kind: better told now than by a service that cannot bind.
+        TcpListener::bind(address).map_err(|error| format!("cannot use {address}: {error}"))?;
+    }
+    // From here on a signal must not end us before the cluster is stopped.
+    let no_signal = |error: std::io::Error| Failure::from(format!("no signal handler: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
+
+    let (databases, cluster) = databases(&data).await?;
+    let mut stack = tokio::select! {
+        stack = Stack::start(&data, &databases) => stack,
+        _ = interrupt.recv() => Err("interrupted".to_owned().into()),
+        _ = terminate.recv() => Err("stopped".to_owned().into()),
+    };
+    let ended = match &mut stack {
+        Ok(stack) => {
+            greet(cluster.is_some());
+            tokio::select! {
+                _ = interrupt.recv() => None,
+                _ = terminate.recv() => None,
+                why = stack.first_end() => Some(why),
+            }
+        }
+        Err(_) => None,
+    };
+    println!("\nstopping");
+    let stopped = match stack {
+        Ok(stack) => stack.stop().await,
+        Err(failure) => Err(failure),
+    };
+    if let Some(cluster) = cluster {
+        let stop = tokio::task::spawn_blocking(move || cluster.stop());
+        stop.await.map_err(|error| Failure::from(error.to_string()))?;
+    }
+    match ended {
+        Some(why) => Err(why),
+        None => stopped.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+struct Databases {
+    billing: String,
+    pacing: String,
+}
+
+/// The URLs that the environment names; for those that it does not, a private cluster.
+async fn databases(data: &Path) -> Result<(Databases, Option<Cluster>), Failure> {
+    let named = |variable| env::var(variable).ok().filter(|url: &String| !url.is_empty());
+    let (billing, pacing) = (named(BILLING_URL), named(PACING_URL));
+    if let (Some(billing), Some(pacing)) = (&billing, &pacing) {
+        let databases = Databases { billing: billing.clone(), pacing: pacing.clone() };
+        return Ok((databases, None));
+    }
+    println!("starting PostgreSQL in .data/postgres");
+    let folder = data.join("postgres");
+    let started = tokio::task::spawn_blocking(move || {
+        let cluster = Cluster::start(&folder, None)?;
+        for database in ["adspend_billing", "adspend_pacing"] {
+            cluster.create_database(database)?;
+        }
+        Ok::<_, adspend_common::devpg::Error>(cluster)
+    });
+    let cluster = started
+        .await
+        .map_err(|error| Failure::from(error.to_string()))?
+        .map_err(|error| Failure::from(format!("PostgreSQL: {error}")))?;
+    let databases = Databases {
+        billing: billing.unwrap_or_else(|| cluster.url("adspend_billing")),
+        pacing: pacing.unwrap_or_else(|| cluster.url("adspend_pacing")),
+    };
+    Ok((databases, Some(cluster)))
+}
+
+struct Stack {
+    billing: Process,
+    pacing: Process,
+}
+
+impl Stack {
+    async fn start(data: &Path, databases: &Databases) -> Result<Self, Failure> {
+        let logs = data.join("log");
+        fs::create_dir_all(&logs).map_err(|error| format!(".data/log: {error}"))?;
+        let billing = Launch::new(Service::Billing, "billing", BILLING, &logs)
+            .set("listen.metrics", BILLING_METRICS)
+            .set("database.url", &databases.billing)
+            .set("auth.mode", "development");
+        let pacing = Launch::new(Service::Pacing, "pacing", PACING, &logs)
+            .set("listen.metrics", PACING_METRICS)
+            .set("database.url", &databases.pacing)
+            .set("auth.mode", "development")
+            .set("billing.endpoint", format!("http://{BILLING}"));
+        println!("migrating both databases");
+        billing.run("migrate").await?;
+        pacing.run("migrate").await?;
+        println!("starting billing and pacing; their logs are in .data/log");
+        let billing = billing.serve_until_ready().await?;
+        let pacing = pacing.serve_until_ready().await?;
+        Ok(Self { billing, pacing })
+    }
+
+    /// Waits until one of them ends by itself, which neither should.
+    async fn first_end(&mut self) -> Failure {
+        let (process, status) = tokio::select! {
+            status = self.billing.wait() => (&self.billing, status),
+            status = self.pacing.wait() => (&self.pacing, status),
+        };
+        let tail = process.log_tail();
+        match status {
+            Ok(status) => format!("{} ended: {status}\n{tail}", process.name()).into(),
+            Err(failure) => failure,
+        }
+    }
+
+    /// pacing first: it hands its leases back to a billing that still answers.
+    async fn stop(self) -> Result<(), Failure> {
+        let pacing = self.pacing.stop(STOP_LIMIT).await;
+        let billing = self.billing.stop(STOP_LIMIT).await;
+        pacing?;
+        billing?;
+        Ok(())
+    }
+}
+
+fn greet(private: bool) {
+    let kept = if private { "Data is kept in .data. " } else { "" };
+    println!(
+        "
+adspend is ready, in development mode: every caller is an operator. {kept}Ctrl-C stops it.
+
+  billing  {BILLING}   metrics http://{BILLING_METRICS}/metrics
+  pacing   {PACING}   metrics http://{PACING_METRICS}/metrics
+
+Try (`make setup` put grpcurl into target/tools/bin; each RPC's comment in proto/ has its own line):
+
+  grpcurl -plaintext {BILLING} list
+  grpcurl -plaintext {BILLING} describe adspend.billing.v1.TransferService
+  grpcurl -plaintext -d '{{\"account_id\":\"shop\",\"account\":{{\"kind\":\"ACCOUNT_KIND_ADVERTISER\",\"display_name\":\"Shop\",\"currency_code\":\"RUB\",\"legal_entity\":{{\"country_code\":\"RU\",\"name\":\"Shop LLC\",\"inn\":\"7707083893\",\"kpp\":\"773601001\"}}}},\"request_id\":\"create-shop\"}}' {BILLING} adspend.billing.v1.AccountService/CreateAccount
+  grpcurl -plaintext -d '{{\"name\":\"accounts/shop\"}}' {BILLING} adspend.billing.v1.AccountService/GetBalance
+  grpcurl -plaintext -d '{{\"opportunity_id\":\"o-1\",\"campaign\":\"campaigns/spring\",\"max_price_micros\":\"2500000\"}}' {PACING} adspend.pacing.v1.AdmissionService/Admit
+"
+    );
+}
