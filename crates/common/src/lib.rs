@@ -3,6 +3,9 @@
 pub mod config;
 pub mod db;
 pub mod id;
+pub mod identity;
 pub mod money;
 pub mod proto;
+pub mod rpc;
+pub mod telemetry;
 pub mod time;
