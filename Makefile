@@ -23,7 +23,8 @@ build: ## Build both services (debug)
 	cargo build --workspace --bins
 
 .PHONY: run
-run: setup ## Start PostgreSQL and both services on loopback; Ctrl-C stops all of it
+run: ## Start PostgreSQL and both services on loopback; Ctrl-C stops all of it
+	@.ci/setup run
 	@cargo build -q --workspace --bins
 	@target/debug/dev run
 
