@@ -1,0 +1,224 @@
+//! Proves the ledger on live data: every balance equals its entries, every entry its leg (I-1, I-2, I-3,
+//! I-7). One snapshot, read only; the checks are set statements that return what differs.
+
+use adspend_common::db::{self, Pool};
+use chrono::{DateTime, Utc};
+
+use super::TenantNo;
+
+/// Differences that a report lists, at most; the count of a broken ledger may be endless.
+pub const MAX_DIFFERENCES: usize = 100;
+
+/// One broken promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Which check failed.
+    pub check: &'static str,
+    /// The account, posting or hold, by number.
+    pub object: String,
+    /// What was expected and what was found.
+    pub detail: String,
+}
+
+/// What an audit found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// At most [`MAX_DIFFERENCES`].
+    pub differences: Vec<Difference>,
+    /// Balance rows recomputed.
+    pub accounts: i64,
+    /// Entries summed.
+    pub entries: i64,
+    /// Legs checked.
+    pub legs: i64,
+    /// Holds checked.
+    pub holds: i64,
+    /// The moment by our clock.
+    pub at: DateTime<Utc>,
+}
+
+impl Report {
+    /// Nothing differs.
+    pub fn is_ok(&self) -> bool {
+        self.differences.is_empty()
+    }
+}
+
+const COUNTS: &str = "-- audit.counts
+SELECT (SELECT count(*) FROM ledger_balance WHERE $1::bigint IS NULL OR tenant_id = $1),
+       (SELECT count(*) FROM ledger_entry WHERE $1::bigint IS NULL OR tenant_id = $1),
+       (SELECT count(*) FROM ledger_leg WHERE $1::bigint IS NULL OR tenant_id = $1),
+       (SELECT count(*) FROM hold WHERE $1::bigint IS NULL OR tenant_id = $1)";
+
+/// I-2: a stored figure is the sum of its entries, and version n has n entries without a gap.
+const BALANCES: &str = "-- audit.balance_equals_entries
+SELECT format('account %s in tenant %s', b.account_id, b.tenant_id),
+       format('stored main %s held %s frozen %s version %s, entries give %s %s %s, %s of them up to %s',
+              b.main_micros, b.held_micros, b.frozen_micros, b.version,
+              e.main, e.held, e.frozen, e.entries, e.last)
+FROM ledger_balance b
+LEFT JOIN LATERAL (
+    SELECT coalesce(sum(amount_micros) FILTER (WHERE bucket = 1), 0) AS main,
+           coalesce(sum(amount_micros) FILTER (WHERE bucket = 2), 0) AS held,
+           coalesce(sum(amount_micros) FILTER (WHERE bucket = 3), 0) AS frozen,
+           count(*) AS entries, coalesce(max(version), 0) AS last
+    FROM ledger_entry e WHERE e.tenant_id = b.tenant_id AND e.account_id = b.account_id
+) e ON true
+WHERE ($1::bigint IS NULL OR b.tenant_id = $1)
+  AND (b.main_micros <> e.main OR b.held_micros <> e.held OR b.frozen_micros <> e.frozen
+       OR b.version <> e.entries OR b.version <> e.last)
+LIMIT 100";
+
+/// The running balances are those that the entries give one after the other, and time never goes back.
+const CHAIN: &str = "-- audit.running_balance
+SELECT format('entry %s of account %s in tenant %s', version, account_id, tenant_id),
+       format('balance %s posted %s, running %s %s', balance_micros, posted_micros, running, total)
+FROM (
+    SELECT tenant_id, account_id, version, balance_micros, posted_micros, posted_at,
+           sum(amount_micros) OVER (PARTITION BY tenant_id, account_id, bucket ORDER BY version)
+               AS running,
+           sum(amount_micros) OVER one AS total,
+           lag(posted_at) OVER one AS before
+    FROM ledger_entry WHERE $1::bigint IS NULL OR tenant_id = $1
+    WINDOW one AS (PARTITION BY tenant_id, account_id ORDER BY version)
+) chain
+WHERE running <> balance_micros OR total <> posted_micros OR before > posted_at
+LIMIT 100";
+
+/// I-1: every side of a leg that has an owner is exactly one entry, and there is no other entry.
+const LEGS: &str = "-- audit.leg_equals_entries
+SELECT format('leg %s of posting %s in tenant %s', side.leg, side.posting_id, side.tenant_id),
+       format('account %s bucket %s version %s: leg %s, entry %s', side.account_id, side.bucket,
+              side.version, side.amount_micros, e.amount_micros)
+FROM (
+    SELECT tenant_id, posting_id, leg, kind, posted_at, from_account AS account_id,
+           from_bucket AS bucket, from_version AS version, -amount_micros AS amount_micros
+    FROM ledger_leg WHERE from_account <> 0 AND ($1::bigint IS NULL OR tenant_id = $1)
+    UNION ALL
+    SELECT tenant_id, posting_id, leg, kind, posted_at, to_account, to_bucket, to_version,
+           amount_micros
+    FROM ledger_leg WHERE to_account <> 0 AND ($1::bigint IS NULL OR tenant_id = $1)
+) side
+FULL JOIN (SELECT * FROM ledger_entry WHERE $1::bigint IS NULL OR tenant_id = $1) e
+    ON e.tenant_id = side.tenant_id AND e.account_id = side.account_id AND e.version = side.version
+WHERE e.tenant_id IS NULL OR side.tenant_id IS NULL
+   OR e.amount_micros <> side.amount_micros OR e.bucket <> side.bucket
+   OR e.posting_id <> side.posting_id OR e.leg <> side.leg OR e.kind <> side.kind
+   OR e.posted_at <> side.posted_at
+LIMIT 100";
+
+/// I-3: only late charges take a balance below the overdraft threshold, and their sum is remembered.
+const THRESHOLD: &str = "-- audit.threshold
+SELECT format('account %s in tenant %s', b.account_id, b.tenant_id),
+       format('main %s overdraft %s late %s, late charges sum to %s',
+              b.main_micros, b.overdraft_micros, b.late_micros, l.late)
+FROM ledger_balance b
+LEFT JOIN LATERAL (
+    SELECT coalesce(-sum(amount_micros), 0) AS late FROM ledger_entry e
+    WHERE e.tenant_id = b.tenant_id AND e.account_id = b.account_id AND e.kind = 12
+) l ON true
+WHERE ($1::bigint IS NULL OR b.tenant_id = $1)
+  AND (b.late_micros <> l.late OR b.main_micros + b.overdraft_micros + b.late_micros < 0)
+LIMIT 100";
+
+/// I-7: opened = settled + released + still held, and what is held in an account is what its holds hold.
+const HOLDS: &str = "-- audit.held_equals_holds
+SELECT format('account %s in tenant %s', b.account_id, b.tenant_id),
+       format('held %s, its open holds hold %s', b.held_micros, h.held)
+FROM ledger_balance b
+LEFT JOIN LATERAL (
+    SELECT coalesce(sum(opened_micros - settled_micros - released_micros), 0) AS held
+    FROM hold h WHERE h.tenant_id = b.tenant_id AND h.account_id = b.account_id
+) h ON true
+WHERE ($1::bigint IS NULL OR b.tenant_id = $1) AND b.held_micros <> h.held
+LIMIT 100";
+
+/// What was reported of a hold is what was booked of it, out of the hold or late.
+const SPENDS: &str = "-- audit.settled_equals_spends
+SELECT format('hold %s in tenant %s', h.hold_id, h.tenant_id),
+       format('settled %s late %s, reported %s', h.settled_micros, h.late_micros, s.spent)
+FROM hold h
+LEFT JOIN LATERAL (
+    SELECT coalesce(sum(spent_micros), 0) AS spent FROM hold_spend s
+    WHERE s.tenant_id = h.tenant_id AND s.hold_id = h.hold_id
+) s ON true
+WHERE ($1::bigint IS NULL OR h.tenant_id = $1)
+  AND h.settled_micros + h.late_micros <> s.spent
+LIMIT 100";
+
+/// A promise owes what was taken and not repaid, and the counter-account says the same.
+const PROMISES: &str = "-- audit.promised_equals_promises
+SELECT format('tenant %s', coalesce(l.tenant_id, p.tenant_id)),
+       format('ledger owes %s, promises owe %s', coalesce(l.owed, 0), coalesce(p.owed, 0))
+FROM (
+    SELECT tenant_id, sum(CASE WHEN from_bucket = 13 THEN amount_micros ELSE -amount_micros END)
+        AS owed
+    FROM ledger_leg WHERE (from_bucket = 13 OR to_bucket = 13)
+        AND ($1::bigint IS NULL OR tenant_id = $1) GROUP BY tenant_id
+) l
+FULL JOIN (
+    SELECT tenant_id, sum(outstanding_micros) AS owed FROM promised_payment
+    WHERE $1::bigint IS NULL OR tenant_id = $1 GROUP BY tenant_id
+) p ON p.tenant_id = l.tenant_id
+WHERE coalesce(l.owed, 0) <> coalesce(p.owed, 0)
+LIMIT 100";
+
+/// Free funds are the payments that wait to be assigned.
+const UNALLOCATED: &str = "-- audit.unallocated_equals_payments
+SELECT format('tenant %s', coalesce(l.tenant_id, p.tenant_id)),
+       format('ledger has %s unallocated, payments have %s', coalesce(l.free, 0),
+              coalesce(p.free, 0))
+FROM (
+    SELECT tenant_id, sum(CASE WHEN to_bucket = 12 THEN amount_micros ELSE -amount_micros END)
+        AS free
+    FROM ledger_leg WHERE (from_bucket = 12 OR to_bucket = 12)
+        AND ($1::bigint IS NULL OR tenant_id = $1) GROUP BY tenant_id
+) l
+FULL JOIN (
+    SELECT tenant_id, sum(amount_micros) AS free FROM payment
+    WHERE state = 2 AND ($1::bigint IS NULL OR tenant_id = $1) GROUP BY tenant_id
+) p ON p.tenant_id = l.tenant_id
+WHERE coalesce(l.free, 0) <> coalesce(p.free, 0)
+LIMIT 100";
+
+const CHECKS: [(&str, &str); 8] = [
+    ("balance_equals_entries", BALANCES),
+    ("running_balance", CHAIN),
+    ("leg_equals_entries", LEGS),
+    ("threshold", THRESHOLD),
+    ("held_equals_holds", HOLDS),
+    ("settled_equals_spends", SPENDS),
+    ("promised_equals_promises", PROMISES),
+    ("unallocated_equals_payments", UNALLOCATED),
+];
+
+/// Recomputes the ledger, or one tenant of it, from its rows. Reads everything: minutes on a large ledger,
+/// but without a lock, so it may run on live data.
+pub async fn verify(
+    pool: &Pool,
+    tenant: Option<TenantNo>,
+    at: DateTime<Utc>,
+) -> Result<Report, db::Error> {
+    let tenant = tenant.map(|tenant| tenant.0);
+    let mut client = pool.get().await?;
+    let tx = client.snapshot().await?;
+    tx.statement_timeout(std::time::Duration::from_secs(3600)).await?;
+    let counts = tx.query_one(COUNTS, &[&tenant]).await?;
+    let mut differences = Vec::new();
+    for (check, sql) in CHECKS {
+        for row in tx.query(sql, &[&tenant]).await? {
+            if differences.len() < MAX_DIFFERENCES {
+                differences.push(Difference { check, object: row.get(0), detail: row.get(1) });
+            }
+        }
+    }
+    tx.rollback().await?;
+    Ok(Report {
+        differences,
+        accounts: counts.get(0),
+        entries: counts.get(1),
+        legs: counts.get(2),
+        holds: counts.get(3),
+        at,
+    })
+}

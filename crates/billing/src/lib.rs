@@ -1,0 +1,3 @@
+//! The billing service.
+
+pub mod ledger;

@@ -1,0 +1,2 @@
+//! The `adspend-billing` binary.
+fn main() {}
