@@ -2,6 +2,8 @@
 
 pub mod config;
 pub mod db;
+#[cfg(feature = "devpg")]
+pub mod devpg;
 pub mod id;
 pub mod identity;
 pub mod money;
