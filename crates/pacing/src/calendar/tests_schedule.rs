@@ -223,6 +223,32 @@ fn any_case() -> impl Strategy<Value = (Schedule, Day)> {
     )
 }
 
+/// Clocks change on some of these days; in Newfoundland and on Lord Howe in the middle of an hour of
+/// Moscow's.
+#[test]
+fn a_mask_agrees_with_the_zone_on_days_when_clocks_change() {
+    // A quarter in three, so that no shift of half an hour or an hour looks the same.
+    let quarters = (0..7 * 96).step_by(3).map(|quarter: u16| Interval {
+        weekday0: u8::try_from(quarter / 96).unwrap(),
+        from_minute: quarter % 96 * 15,
+        to_minute: quarter % 96 * 15 + 15,
+    });
+    let hours = WeeklyHours::new(quarters).unwrap();
+    for zone in ZONES {
+        let schedule = schedule(zone, hours.clone());
+        for (month, of_month) in
+            [(3, 8), (3, 27), (3, 29), (4, 4), (4, 5), (10, 3), (10, 24), (10, 25), (11, 1)]
+        {
+            let day = Day::from_ymd(2026, month, of_month).unwrap();
+            let mask = schedule.mask(day);
+            for minute in 0..MINUTES_IN_DAY {
+                let instant = day.start() + TimeDelta::minutes(i64::from(minute));
+                assert_eq!(mask.is_open(minute), schedule.is_open(instant), "{zone} {instant}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 

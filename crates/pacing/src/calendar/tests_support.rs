@@ -48,7 +48,7 @@ pub(super) fn strict(amount: i64) -> Figure {
     Figure::new(Level::Campaign, Unit::AverageDaily, money(amount), Preset::Strict)
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Entity {
     pub(super) state: BudgetState,
     pub(super) today: Day,

@@ -216,11 +216,9 @@ fn next_release(
     if let Some(today) = spent.get_mut(usize::from(day.weekday0())) {
         *today = (*today).max(limit);
     }
-    for _ in 0..DAYS_IN_WEEK {
+    // Until the Monday after, which counts none of this week's spend.
+    for _ in day.weekday0()..DAYS_IN_WEEK {
         day = day.next();
-        if day.weekday0() == 0 {
-            spent = WeekSpent::default();
-        }
         state = state.roll(day);
         let (limit, _) = limit_rolled(&state, day, &spent, terms);
         if limit.is_none_or(|limit| limit > 0) {
