@@ -5,7 +5,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 
 use crate::tools;
 
-fn methods() -> Vec<MethodDescriptor> {
+pub(crate) fn methods() -> Vec<MethodDescriptor> {
     let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap();
     let ours = pool.services().filter(|service| service.package_name().starts_with("adspend."));
     let methods: Vec<_> = ours.flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
@@ -14,7 +14,7 @@ fn methods() -> Vec<MethodDescriptor> {
 }
 
 /// The comment above a method in its file.
-fn comment(method: &MethodDescriptor) -> String {
+pub(crate) fn comment(method: &MethodDescriptor) -> String {
     let file = method.parent_file();
     let info = file.file_descriptor_proto().source_code_info.clone().unwrap();
     let location = info.location.into_iter().find(|location| location.path == method.path());

@@ -38,6 +38,28 @@ fn workspace() -> PathBuf {
     package.parent().unwrap_or(package).to_owned()
 }
 
+/// Runs what blocks, such as starting PostgreSQL, beside the runtime; a failure tells its causes.
+async fn blocking<T, E>(
+    what: &str,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|error| format!("{what}: {error}"))?;
+    done.map_err(|error| {
+        let mut text = format!("{what}: {error}");
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text.into()
+    })
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let done: Result<ExitCode, Failure> = match Arguments::parse().command {

@@ -14,6 +14,8 @@ use e2e::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::blocking;
+
 /// The ports that the examples in `proto/` name.
 const BILLING: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7401);
 const PACING: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7411);
@@ -68,8 +70,7 @@ pub(crate) async fn run(workspace: &Path) -> Result<ExitCode, Failure> {
         Err(failure) => Err(failure),
     };
     if let Some(cluster) = cluster {
-        let stop = tokio::task::spawn_blocking(move || cluster.stop());
-        stop.await.map_err(|error| Failure::from(error.to_string()))?;
+        blocking("PostgreSQL", move || cluster.stop()).await?;
     }
     match ended {
         Some(why) => Err(why),
@@ -92,17 +93,14 @@ async fn databases(data: &Path) -> Result<(Databases, Option<Cluster>), Failure>
     }
     println!("starting PostgreSQL in .data/postgres");
     let folder = data.join("postgres");
-    let started = tokio::task::spawn_blocking(move || {
+    let started = blocking("PostgreSQL", move || {
         let cluster = Cluster::start(&folder, None)?;
         for database in ["adspend_billing", "adspend_pacing"] {
             cluster.create_database(database)?;
         }
         Ok::<_, adspend_common::devpg::Error>(cluster)
     });
-    let cluster = started
-        .await
-        .map_err(|error| Failure::from(error.to_string()))?
-        .map_err(|error| Failure::from(format!("PostgreSQL: {error}")))?;
+    let cluster = started.await?;
     let databases = Databases {
         billing: billing.unwrap_or_else(|| cluster.url("adspend_billing")),
         pacing: pacing.unwrap_or_else(|| cluster.url("adspend_pacing")),

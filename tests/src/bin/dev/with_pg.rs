@@ -4,7 +4,7 @@ use std::{
     env, ffi::OsString, os::unix::process::ExitStatusExt as _, path::Path, process::ExitCode,
 };
 
-use adspend_common::devpg::Cluster;
+use adspend_common::devpg::{Cluster, TEST_DATABASE_VARIABLE};
 use e2e::{lock::Lock, processes::Failure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
@@ -12,28 +12,19 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// What tests and benchmarks read.
-const VARIABLE: &str = "ADSPEND_TEST_DATABASE_URL";
+use crate::blocking;
 
 pub(crate) async fn with_pg(workspace: &Path, command: &[OsString]) -> Result<ExitCode, Failure> {
-    if env::var_os(VARIABLE).is_some_and(|url| !url.is_empty()) {
+    if env::var_os(TEST_DATABASE_VARIABLE).is_some_and(|url| !url.is_empty()) {
         return pass_on(command, None).await;
     }
     let path = workspace.join("target/pg.lock");
     // The cluster is one for the workspace: a second user would lose it when the first ends.
-    let lock = tokio::task::spawn_blocking(move || Lock::wait(&path)).await;
-    let _lock = lock
-        .map_err(|error| Failure::from(error.to_string()))?
-        .map_err(|error| Failure::from(format!("target/pg.lock: {error}")))?;
+    let _lock = blocking("target/pg.lock", move || Lock::wait(&path)).await?;
     let folder = workspace.join("target/pg");
-    let cluster = tokio::task::spawn_blocking(move || Cluster::start(&folder, None)).await;
-    let cluster = cluster
-        .map_err(|error| Failure::from(error.to_string()))?
-        .map_err(|error| Failure::from(format!("PostgreSQL: {error}")))?;
+    let cluster = blocking("PostgreSQL", move || Cluster::start(&folder, None)).await?;
     let code = pass_on(command, Some(cluster.url("postgres"))).await;
-    tokio::task::spawn_blocking(move || cluster.stop())
-        .await
-        .map_err(|error| Failure::from(error.to_string()))?;
+    blocking("PostgreSQL", move || cluster.stop()).await?;
     code
 }
 
@@ -48,7 +39,7 @@ async fn pass_on(command: &[OsString], url: Option<String>) -> Result<ExitCode, 
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
     let mut child = Command::new(program)
         .args(arguments)
-        .envs(url.map(|url| (VARIABLE, url)))
+        .envs(url.map(|url| (TEST_DATABASE_VARIABLE, url)))
         .spawn()
         .map_err(|error| format!("{}: {error}", program.display()))?;
     let status = loop {
