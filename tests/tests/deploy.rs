@@ -1,15 +1,19 @@
 //! What can be promised about `deploy/` without a cluster.
 
-use std::fs;
+use std::{fs, process::Command, sync::Once, time::Duration};
 
+use adspend_common::config::HumanDuration;
+use e2e::processes;
 use serde_json::Value;
 
 use crate::tools;
 
 const SERVICES: [&str; 2] = ["billing", "pacing"];
 
+/// Built once: each run of the checks writes the same files.
 fn manifests() -> Vec<Value> {
-    tools::run(".ci/deploy-check", &[]);
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| drop(tools::run(".ci/deploy-check", &[])));
     let text = fs::read_to_string(tools::root().join("target/deploy/manifests.json")).unwrap();
     serde_json::from_str(&text).unwrap()
 }
@@ -22,7 +26,6 @@ fn find<'a>(manifests: &'a [Value], kind: &str, service: &str) -> &'a Value {
         .unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
-/// One test, because each run of the checks writes the same files.
 #[test]
 fn manifests_are_valid_restricted_and_fit_the_services() {
     let manifests = manifests();
@@ -41,6 +44,66 @@ fn manifests_are_valid_restricted_and_fit_the_services() {
         let account = find(&manifests, "ServiceAccount", service);
         assert_eq!(account["automountServiceAccountToken"], false);
     }
+}
+
+/// The mounted configuration and the variables of each container, given to the real binary.
+#[test]
+fn the_services_accept_the_configuration_they_are_deployed_with() {
+    let manifests = manifests();
+    for service in SERVICES {
+        let pod = &find(&manifests, "Deployment", service)["spec"]["template"]["spec"];
+        let grace = Duration::from_secs(pod["terminationGracePeriodSeconds"].as_u64().unwrap());
+        for container in containers(pod) {
+            let resolved = resolved(service, container);
+            let drain = |key: &str| {
+                let text = resolved["drain"][key].as_str().unwrap();
+                text.parse::<HumanDuration>().unwrap().get()
+            };
+            assert!(
+                drain("notice") + drain("finish") < grace,
+                "{service} is killed while draining"
+            );
+            let port = &pod["containers"][0]["startupProbe"]["grpc"]["port"];
+            let listens = resolved["listen"]["grpc"].as_str().unwrap();
+            assert!(listens.ends_with(&format!(":{port}")), "{service} listens on {listens}");
+            assert_eq!(resolved["auth"]["mode"].as_str(), Some("tokens"), "{service}");
+        }
+    }
+}
+
+/// What the service prints for `config` with a container's arguments and variables; mounted files
+/// have a value that stands for the real one.
+fn resolved(service: &str, container: &Value) -> toml::Table {
+    const MOUNTED: &str = "/run/secrets/adspend/";
+    let secrets = tools::root().join("target/deploy/secrets");
+    fs::create_dir_all(&secrets).unwrap();
+    let hash = "0".repeat(64);
+    for (name, content) in [
+        ("database-url", "postgres://someone:hidden@database/adspend"),
+        ("tokens", &format!("[{{ hash = \"{hash}\", role = \"operator\" }}]")),
+        ("billing-token", "hidden"),
+    ] {
+        fs::write(secrets.join(name), content).unwrap();
+    }
+    let program = processes::program(&format!("adspend-{service}")).unwrap();
+    let mut command = Command::new(program);
+    command.arg("config").env_clear();
+    let arguments = container["args"].as_array().unwrap().iter().skip(1);
+    for argument in arguments.map(|argument| argument.as_str().unwrap()) {
+        let file = tools::root().join(format!("deploy/base/{service}/config.toml"));
+        command.arg(argument.replace("/etc/adspend/config.toml", &file.to_string_lossy()));
+    }
+    for variable in container["env"].as_array().unwrap() {
+        let value = variable["value"].as_str().unwrap();
+        let value = value.replace(MOUNTED, &format!("{}/", secrets.display()));
+        command.env(variable["name"].as_str().unwrap(), value);
+    }
+    let output = command.output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{service} refuses its configuration: {complaint}");
+    assert!(!printed.contains("hidden"), "{service} prints a secret:\n{printed}");
+    printed.parse().unwrap()
 }
 
 fn containers(pod: &Value) -> impl Iterator<Item = &Value> {

@@ -94,8 +94,7 @@ async fn the_line_of_every_rpc_works_against_the_real_binaries() {
     let pacing = TestDatabase::create(&adspend_pacing::MIGRATIONS).await;
     let plan = Plan::new("examples");
     let stack = Stack::start(&plan, billing.url(), pacing.url()).await.unwrap();
-    let ports =
-        [("localhost:7401", &stack.billing[0]), ("localhost:7411", &stack.pacing[0])];
+    let ports = [("localhost:7401", &stack.billing[0]), ("localhost:7411", &stack.pacing[0])];
     let ports = ports.map(|(written, replica)| (written, replica.grpc().to_string()));
 
     let lines = lines();
@@ -182,7 +181,8 @@ fn with_ids(line: &str, ids: &BTreeMap<String, String>) -> String {
         let Some(at) = line.find(&marker) else { continue };
         let from = at + marker.len();
         let placeholder = line.get(from..from + UUID).unwrap_or_default().to_owned();
-        if placeholder.chars().all(|c| c.is_ascii_hexdigit() || c == '-') && !placeholder.is_empty() {
+        if placeholder.chars().all(|c| c.is_ascii_hexdigit() || c == '-') && !placeholder.is_empty()
+        {
             line = line.replace(&placeholder, id);
         }
     }

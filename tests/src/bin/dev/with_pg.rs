@@ -5,7 +5,10 @@ use std::{
 };
 
 use adspend_common::devpg::{Cluster, TEST_DATABASE_VARIABLE};
-use e2e::{lock::Lock, processes::Failure};
+use e2e::{
+    lock::{Lock, Taken},
+    processes::Failure,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::Command,
@@ -20,7 +23,14 @@ pub(crate) async fn with_pg(workspace: &Path, command: &[OsString]) -> Result<Ex
     }
     let path = workspace.join("target/pg.lock");
     // The cluster is one for the workspace: a second user would lose it when the first ends.
-    let _lock = blocking("target/pg.lock", move || Lock::wait(&path)).await?;
+    let lock = blocking("target/pg.lock", move || match Lock::try_take(&path)? {
+        Taken::Ours(lock) => Ok(lock),
+        Taken::Theirs(_) => {
+            eprintln!("waiting for another run that uses target/pg");
+            Lock::wait(&path)
+        }
+    });
+    let _lock = lock.await?;
     let folder = workspace.join("target/pg");
     let cluster = blocking("PostgreSQL", move || Cluster::start(&folder, None)).await?;
     let code = pass_on(command, Some(cluster.url("postgres"))).await;
