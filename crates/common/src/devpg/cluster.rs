@@ -82,13 +82,17 @@ impl Cluster {
     pub fn start(dir: &Path, port: Option<u16>) -> Result<Cluster, Error> {
         let place = Place::prepare(dir)?;
         let lock = take_lock(&place.dir)?;
-        let binaries = Binaries::find(&place.dir.join("postgresql"))?;
         let password = password(&place.dir)?;
         let data = place.dir.join("data");
-        if !data.join("PG_VERSION").exists() {
-            initialise(&place, &binaries, &password)?;
-        }
-        check_version(&place.dir, &binaries)?;
+        let fetched = place.dir.join("postgresql");
+        let binaries = match fs::read_to_string(data.join("PG_VERSION")) {
+            Ok(made_by) => binaries_for(&place.dir, &fetched, made_by.trim())?,
+            Err(_) => {
+                let binaries = Binaries::find(&fetched)?;
+                initialise(&place, &binaries, &password)?;
+                binaries
+            }
+        };
         let mut cluster =
             Cluster { place, binaries, port: 0, password, pid: 0, child: None, _lock: lock };
         match running(&data)? {
@@ -317,13 +321,20 @@ fn initialise(place: &Place, binaries: &Binaries, password: &str) -> Result<(), 
     fs::rename(&unfinished, &data).map_err(at(&data))
 }
 
-fn check_version(dir: &Path, binaries: &Binaries) -> Result<(), Error> {
-    let path = dir.join("data/PG_VERSION");
-    let made_by = fs::read_to_string(&path).map_err(at(&path))?.trim().to_owned();
+/// The programs of the version that the cluster was made by: no other can run it.
+fn binaries_for(dir: &Path, fetched: &Path, made_by: &str) -> Result<Binaries, Error> {
+    let binaries = match made_by.parse() {
+        Ok(major) => Binaries::find_version(fetched, major)?,
+        Err(_) => Binaries::find(fetched)?,
+    };
     if made_by == binaries.major().to_string() {
-        return Ok(());
+        return Ok(binaries);
     }
-    Err(Error::OtherVersion { dir: dir.to_owned(), made_by, found: binaries.major() })
+    Err(Error::OtherVersion {
+        dir: dir.to_owned(),
+        made_by: made_by.to_owned(),
+        found: binaries.major(),
+    })
 }
 
 /// A program of the server, run as the server's user and with nothing of our environment that
