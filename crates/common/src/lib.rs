@@ -9,5 +9,6 @@ pub mod identity;
 pub mod money;
 pub mod proto;
 pub mod rpc;
+pub mod server;
 pub mod telemetry;
 pub mod time;

@@ -42,7 +42,7 @@ pub(crate) enum Access {
 }
 
 impl Access {
-    fn of(roles: &[Role]) -> Access {
+    pub(crate) fn of(roles: &[Role]) -> Access {
         Access::Roles(roles.iter().fold(0, |bits, role| bits | bit(*role)))
     }
 
@@ -65,8 +65,17 @@ pub(crate) struct MethodInfo {
     /// `/package.Service/Method`
     pub(crate) path: String,
     pub(crate) access: Access,
+    /// The requests are a stream.
+    pub(crate) client_streams: bool,
+    /// The answers are a stream.
+    pub(crate) server_streams: bool,
+}
+
+impl MethodInfo {
     /// Neither side streams.
-    pub(crate) unary: bool,
+    pub(crate) fn is_unary(&self) -> bool {
+        !self.client_streams && !self.server_streams
+    }
 }
 
 /// Every method of the services that are served.
@@ -94,14 +103,11 @@ impl Methods {
             let of_service = described
                 .get(*service)
                 .ok_or_else(|| TableError::UnknownService((*service).to_owned()))?;
-            for (path, unary) in of_service {
+            for described in of_service {
+                let path = &described.path;
                 let roles =
                     rows.get(path.as_str()).ok_or_else(|| TableError::Missing(path.clone()))?;
-                methods.push(MethodInfo {
-                    path: path.clone(),
-                    access: Access::of(roles),
-                    unary: *unary,
-                });
+                methods.push(MethodInfo { access: Access::of(roles), ..described.clone() });
                 served.insert(path.clone());
             }
         }
@@ -112,8 +118,8 @@ impl Methods {
     }
 }
 
-/// Every service of a descriptor set with the paths of its methods and whether they are unary.
-fn described(descriptors: &[u8]) -> Result<HashMap<String, Vec<(String, bool)>>, TableError> {
+/// Every service of a descriptor set with its methods, which nobody may call yet.
+fn described(descriptors: &[u8]) -> Result<HashMap<String, Vec<MethodInfo>>, TableError> {
     let set = FileDescriptorSet::decode(descriptors).map_err(|_| TableError::Descriptors)?;
     let mut services = HashMap::new();
     for file in &set.file {
@@ -125,9 +131,11 @@ fn described(descriptors: &[u8]) -> Result<HashMap<String, Vec<(String, bool)>>,
             let methods = service
                 .method
                 .iter()
-                .map(|method| {
-                    let unary = !method.client_streaming() && !method.server_streaming();
-                    (format!("/{name}/{}", method.name()), unary)
+                .map(|method| MethodInfo {
+                    path: format!("/{name}/{}", method.name()),
+                    access: Access::Roles(0),
+                    client_streams: method.client_streaming(),
+                    server_streams: method.server_streaming(),
                 })
                 .collect();
             services.insert(name, methods);
@@ -152,7 +160,7 @@ mod tests {
     fn the_table_must_fit_what_is_served() {
         let methods = check(&[AUDIT], &[(VERIFY, &[Role::Auditor])]).unwrap();
         let [verify] = methods.0.as_slice() else { panic!("one method: {methods:?}") };
-        assert!(verify.access.allows(Role::Auditor) && verify.unary);
+        assert!(verify.access.allows(Role::Auditor) && verify.is_unary());
         for role in Role::ALL.into_iter().filter(|role| *role != Role::Auditor) {
             assert!(!verify.access.allows(role), "{role}");
         }
@@ -174,8 +182,9 @@ mod tests {
     fn streams_are_known_from_the_descriptors() {
         let described = described(FILE_DESCRIPTOR_SET).unwrap();
         let admission = &described["adspend.pacing.v1.AdmissionService"];
-        let stream: Vec<_> = admission.iter().filter(|(_, unary)| !unary).collect();
-        assert_eq!(stream.len(), 1);
-        assert!(stream[0].0.ends_with("/StreamAdmit"));
+        let streams: Vec<_> = admission.iter().filter(|method| !method.is_unary()).collect();
+        let [stream] = streams.as_slice() else { panic!("one stream: {streams:?}") };
+        assert!(stream.path.ends_with("/StreamAdmit"));
+        assert!(stream.client_streams && stream.server_streams);
     }
 }

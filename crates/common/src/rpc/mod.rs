@@ -30,6 +30,7 @@ pub use deadline::Deadline;
 pub use decode::batch_limit;
 pub use encode::{balance, date, duration, money, timestamp};
 pub use page::{BadPageToken, PageKey, PageScope};
+pub(crate) use refusal::fault_text;
 pub use refusal::{Refusal, fault, invalid, not_found, precondition, refuse, unavailable};
 pub use tonic::Code;
 pub use violations::{All, Violations};
