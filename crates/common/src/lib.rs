@@ -1,4 +1,4 @@
-//! Shared parts.
+#![doc = include_str!("../README.md")]
 
 pub mod config;
 pub mod db;
