@@ -115,7 +115,7 @@ SELECT format('account %s in tenant %s', b.account_id, b.tenant_id),
 FROM ledger_balance b
 LEFT JOIN LATERAL (
     SELECT coalesce(-sum(amount_micros), 0) AS late FROM ledger_entry e
-    WHERE e.tenant_id = b.tenant_id AND e.account_id = b.account_id AND e.kind = 12
+    WHERE e.tenant_id = b.tenant_id AND e.account_id = b.account_id AND e.kind = 13
 ) l ON true
 WHERE ($1::bigint IS NULL OR b.tenant_id = $1)
   AND (b.late_micros <> l.late OR b.main_micros + b.overdraft_micros + b.late_micros < 0)

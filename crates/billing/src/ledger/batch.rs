@@ -287,9 +287,10 @@ fn one(
     match known.entry((posting.tenant, posting.id)) {
         hash_map::Entry::Occupied(before) => repeat(before.get(), posting),
         hash_map::Entry::Vacant(new) => {
-            let verdict = locked.post(posting);
-            new.insert((posting.payload_hash, verdict.clone()));
-            verdict
+            let posted = locked.post(posting)?;
+            // Only what is booked burns its id.
+            new.insert((posting.payload_hash, Ok(posted.clone())));
+            Ok(posted)
         }
     }
 }

@@ -37,6 +37,8 @@ pub mod audit;
 pub mod batch;
 pub mod rules;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use rules::{Refusal, Row};
 pub use store::{Locked, as_of, entry_at, find, lock, open_balance, replay, set_state, write};
