@@ -21,6 +21,8 @@ use crate::ledger::{self, AccountKey, Kind, Leg, Place, Posting, Refusal, Tenant
 mod batch;
 pub mod rules;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use store::{find, list, move_to};
 
