@@ -1,0 +1,493 @@
+//! The statements of a group. Locks come first and in one order everywhere: headroom, holds,
+//! slices, each by its key (then `hold_spend`, which only charges and acknowledgements write).
+
+use adspend_common::db::{Client, Error, Row, ToSql, Tx};
+use adspend_common::id::{AccountId, CampaignId};
+use adspend_common::money::{Currency, Money};
+use adspend_common::time::Day;
+use chrono::{DateTime, Utc};
+use futures_util::SinkExt;
+
+use super::batch::{Charge, Folded, Gain, HeadroomKey, Item, NewRow, SliceKey, SliceRow};
+use super::rules::{Books, Recorded, Said};
+use super::copy;
+
+const LOCK_HEADROOM: &str = "-- charges.lock_headroom
+SELECT 1
+FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::date[])
+    AS k (account_no, level, entity_no, day)
+JOIN headroom h USING (account_no, level, entity_no, day)
+ORDER BY h.account_no, h.level, h.entity_no, h.day
+FOR NO KEY UPDATE OF h";
+
+/// Waits for the rows; gives how many of them there are.
+pub(super) async fn lock_headroom(tx: &Tx<'_>, keys: &[HeadroomKey]) -> Result<usize, Error> {
+    let columns = HeadroomColumns::of(keys.iter());
+    Ok(tx.query(LOCK_HEADROOM, &columns.params()).await?.len())
+}
+
+const ADD_HEADROOM_ROWS: &str = "-- charges.add_headroom_rows
+INSERT INTO headroom (account_no, level, entity_no, day)
+SELECT account_no, level, entity_no, day
+FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::date[])
+    AS k (account_no, level, entity_no, day)
+ORDER BY account_no, level, entity_no, day
+ON CONFLICT DO NOTHING";
+
+/// Makes the rows that a late conversion is the first of its day to need; a transaction of its
+/// own, so that nobody waits for a group because of it.
+pub(super) async fn add_headroom_rows(client: &Client, keys: &[HeadroomKey]) -> Result<(), Error> {
+    let columns = HeadroomColumns::of(keys.iter());
+    client.execute(ADD_HEADROOM_ROWS, &columns.params()).await.map(|_| ())
+}
+
+// A slice never changes its hold, so the slices may be read before they are locked.
+const LOCK_HOLDS: &str = "-- charges.lock_holds
+SELECT 1
+FROM hold h
+WHERE (h.account_no, h.hold_no) IN (
+    SELECT s.account_no, s.hold_no
+    FROM unnest($1::bigint[], $2::bigint[]) AS k (account_no, slice_no)
+    JOIN slice s USING (account_no, slice_no))
+ORDER BY h.account_no, h.hold_no
+FOR NO KEY UPDATE OF h";
+
+const LOCK_SLICES: &str = "-- charges.lock_slices
+SELECT k.position, s.hold_no, s.state, s.cancellations > 0
+FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS k (account_no, slice_no, position)
+JOIN slice s USING (account_no, slice_no)
+ORDER BY s.account_no, s.slice_no
+FOR NO KEY UPDATE OF s";
+
+/// Locks all that a group changes, headroom first, in one round trip. Gives how many headroom
+/// rows there are, and the slices in their order.
+pub(super) async fn lock(
+    tx: &Tx<'_>,
+    headroom: &[HeadroomKey],
+    slices: &[SliceKey],
+) -> Result<(usize, Vec<Option<SliceRow>>), Error> {
+    // Prepared before any of them is sent: the order of sending is the order of locking.
+    for sql in [LOCK_HEADROOM, LOCK_HOLDS, LOCK_SLICES] {
+        tx.prepare_cached(sql).await?;
+    }
+    let accounts: Vec<i64> = slices.iter().map(|slice| slice.account_no).collect();
+    let numbers: Vec<i64> = slices.iter().map(|slice| slice.slice_no).collect();
+    let params: [&(dyn ToSql + Sync); 2] = [&accounts, &numbers];
+    let (found, _, rows) = tokio::try_join!(
+        lock_headroom(tx, headroom),
+        tx.query(LOCK_HOLDS, &params),
+        tx.query(LOCK_SLICES, &params),
+    )?;
+    let mut locked = vec![None; slices.len()];
+    for row in rows {
+        if let Some(place) = locked.get_mut(position(&row)?) {
+            *place = Some(slice_row(&row)?);
+        }
+    }
+    Ok((found, locked))
+}
+
+/// `WITH ORDINALITY` counts from one.
+fn position(row: &Row) -> Result<usize, Error> {
+    let position: i64 = row.try_get(0)?;
+    usize::try_from(position - 1).map_err(|_| Error::other("a position below one"))
+}
+
+fn slice_row(row: &Row) -> Result<SliceRow, Error> {
+    let books = Books::from_number(row.try_get(2)?).ok_or_else(|| Error::other("unknown state"))?;
+    Ok(SliceRow { hold_no: row.try_get(1)?, books, has_cancellations: row.try_get(3)? })
+}
+
+// LATERAL and OFFSET 0: one probe of the primary key per id, whatever the planner thinks of sizes.
+const FIND_CHARGES: &str = "-- charges.find
+SELECT k.position, c.campaign_no, c.slice_no, c.admission_no, c.price_micros, c.day, c.late
+FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS k (account_no, charge_id, position)
+CROSS JOIN LATERAL (
+    SELECT campaign_no, slice_no, admission_no, price_micros, day, late
+    FROM charge
+    WHERE charge.account_no = k.account_no AND charge.charge_id = k.charge_id
+    OFFSET 0) AS c";
+
+/// Charges that have the id of one of these; with the position of that one.
+pub(super) async fn find_charges(
+    tx: &Tx<'_>,
+    charges: &[&Charge],
+) -> Result<Vec<(usize, Recorded)>, Error> {
+    let accounts: Vec<i64> = charges.iter().map(|charge| charge.account_no()).collect();
+    let ids: Vec<&str> = charges.iter().map(|charge| charge.id.as_str()).collect();
+    let rows = tx.query(FIND_CHARGES, &[&accounts, &ids]).await?;
+    rows.iter().map(|row| Ok((position(row)?, recorded(row)?))).collect()
+}
+
+fn recorded(row: &Row) -> Result<Recorded, Error> {
+    let slice_no: Option<i64> = row.try_get(2)?;
+    let admission_no: Option<i64> = row.try_get(3)?;
+    let admission = match slice_no.zip(admission_no) {
+        Some((slice_no, admission_no)) => {
+            let number = u32::try_from(admission_no)
+                .map_err(|_| Error::other("an admission number that no token can have"))?;
+            Some((slice_no, number))
+        }
+        None => None,
+    };
+    let said = Said { campaign_no: row.try_get(1)?, admission, price: row.try_get(4)? };
+    Ok(Recorded { said, day: row.try_get(5)?, late: row.try_get(6)? })
+}
+
+const FIND_SETTLED: &str = "-- charges.find_settled
+SELECT k.position
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY
+    AS k (account_no, slice_no, admission_no, position)
+CROSS JOIN LATERAL (
+    SELECT 1
+    FROM charge
+    WHERE charge.account_no = k.account_no AND charge.slice_no = k.slice_no
+        AND charge.admission_no = k.admission_no
+    OFFSET 0) AS c";
+
+const FIND_CANCELLED: &str = "-- charges.find_cancelled
+SELECT k.position
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY
+    AS k (account_no, slice_no, admission_no, position)
+CROSS JOIN LATERAL (
+    SELECT 1
+    FROM cancellation
+    WHERE cancellation.account_no = k.account_no AND cancellation.slice_no = k.slice_no
+        AND cancellation.admission_no = k.admission_no
+    OFFSET 0) AS c";
+
+/// An admission: account, slice, number.
+pub(super) type AdmissionKey = (i64, i64, u32);
+
+/// The positions of those that were settled.
+pub(super) async fn find_settled(
+    tx: &Tx<'_>,
+    admissions: &[AdmissionKey],
+) -> Result<Vec<usize>, Error> {
+    find(tx, FIND_SETTLED, admissions).await
+}
+
+/// The positions of those that were cancelled.
+pub(super) async fn find_cancelled(
+    tx: &Tx<'_>,
+    admissions: &[AdmissionKey],
+) -> Result<Vec<usize>, Error> {
+    find(tx, FIND_CANCELLED, admissions).await
+}
+
+async fn find(
+    tx: &Tx<'_>,
+    sql: &'static str,
+    admissions: &[AdmissionKey],
+) -> Result<Vec<usize>, Error> {
+    if admissions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let accounts: Vec<i64> = admissions.iter().map(|key| key.0).collect();
+    let slices: Vec<i64> = admissions.iter().map(|key| key.1).collect();
+    let numbers: Vec<i64> = admissions.iter().map(|key| i64::from(key.2)).collect();
+    let rows = tx.query(sql, &[&accounts, &slices, &numbers]).await?;
+    rows.iter().map(position).collect()
+}
+
+pub(super) const COPY_CHARGES: &str = "-- charges.copy
+COPY charge (account_no, charge_id, campaign_no, slice_no, admission_no, reserved_micros,
+    price_micros, day, late, booked_at)
+FROM STDIN BINARY";
+
+async fn copy_charges(
+    tx: &Tx<'_>,
+    items: &[Item],
+    rows: &[NewRow],
+    now: DateTime<Utc>,
+) -> Result<u64, Error> {
+    let sink = tx.raw().copy_in(&tx.prepare_cached(COPY_CHARGES).await?).await?;
+    let mut sink = std::pin::pin!(sink);
+    sink.send(copy::rows(items, rows, now)).await?;
+    Ok(sink.finish().await?)
+}
+
+const UPDATE_HEADROOM: &str = "-- charges.update_headroom
+UPDATE headroom h
+SET charged_micros = h.charged_micros + g.charged,
+    reserved_micros = h.reserved_micros - g.freed,
+    late_micros = h.late_micros + g.unreserved,
+    charges = h.charges + g.charges
+FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::date[],
+        $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
+    AS g (account_no, level, entity_no, day, charged, freed, unreserved, charges)
+WHERE h.account_no = g.account_no AND h.level = g.level AND h.entity_no = g.entity_no
+    AND h.day = g.day";
+
+const UPDATE_HOLDS: &str = "-- charges.update_holds
+UPDATE hold h
+SET charged_micros = h.charged_micros + g.charged,
+    reserved_micros = h.reserved_micros - g.freed,
+    late_micros = h.late_micros + g.unreserved,
+    used_at = GREATEST(h.used_at, $6)
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+    AS g (account_no, hold_no, charged, freed, unreserved)
+WHERE h.account_no = g.account_no AND h.hold_no = g.hold_no";
+
+const UPDATE_SLICES: &str = "-- charges.update_slices
+UPDATE slice s
+SET charged_micros = s.charged_micros + g.charged,
+    closed_micros = s.closed_micros + g.closed,
+    cancellations = s.cancellations + g.cancellations
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+    AS g (account_no, slice_no, charged, closed, cancellations)
+WHERE s.account_no = g.account_no AND s.slice_no = g.slice_no";
+
+// A spend that was settled completely begins to wait with this group.
+const ADD_SPENDS: &str = "-- charges.add_spends
+INSERT INTO hold_spend AS s (account_no, hold_no, campaign_no, charged_micros, unsettled_since)
+SELECT account_no, hold_no, campaign_no, charged, $5
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+    AS g (account_no, hold_no, campaign_no, charged)
+ORDER BY account_no, hold_no, campaign_no
+ON CONFLICT (account_no, hold_no, campaign_no) DO UPDATE
+SET charged_micros = s.charged_micros + EXCLUDED.charged_micros,
+    unsettled_since = CASE WHEN s.acknowledged_micros < s.charged_micros
+        THEN s.unsettled_since ELSE EXCLUDED.unsettled_since END";
+
+const ADD_LATE_CHARGES: &str = "-- charges.add_late_charges
+INSERT INTO late_charge
+    (account_no, charge_id, campaign_no, price_micros, day, booked_at, claimed_until)
+SELECT account_no, charge_id, campaign_no, price, day, $6, $6
+FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::date[])
+    AS g (account_no, charge_id, campaign_no, price, day)";
+
+const ADD_CANCELLATIONS: &str = "-- charges.add_cancellations
+INSERT INTO cancellation (account_no, slice_no, admission_no, reserved_micros, cancelled_at)
+SELECT account_no, slice_no, admission_no, reserved, $5
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+    AS g (account_no, slice_no, admission_no, reserved)";
+
+// Nothing but this record makes the commit of a group of repeats wait for the disk and for a
+// standby, as the commits did that it vouches for.
+const VOUCH: &str = "-- charges.vouch
+SELECT pg_logical_emit_message(true, 'adspend.charges', 'replay')";
+
+/// Writes what a group changes: the rows of its charges, then everything else in one round trip.
+pub(super) async fn write(
+    tx: &Tx<'_>,
+    items: &[Item],
+    folded: &Folded,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    if folded.is_empty() {
+        if folded.replays {
+            tx.query(VOUCH, &[]).await?;
+        }
+        return Ok(());
+    }
+    if !folded.rows.is_empty() {
+        let copied = copy_charges(tx, items, &folded.rows, now).await?;
+        expect(copied, folded.rows.len(), "charges.copy")?;
+    }
+    tokio::try_join!(
+        update_headroom(tx, folded),
+        update_holds(tx, folded, now),
+        update_slices(tx, folded),
+        add_spends(tx, folded, now),
+        add_late_charges(tx, items, folded, now),
+        add_cancellations(tx, items, folded, now),
+    )?;
+    Ok(())
+}
+
+fn expect(touched: u64, expected: usize, statement: &str) -> Result<(), Error> {
+    if usize::try_from(touched) == Ok(expected) {
+        Ok(())
+    } else {
+        Err(Error::other(format!("{statement} touched {touched} rows instead of {expected}")))
+    }
+}
+
+/// One column of gains.
+fn column<'a, K: 'a>(
+    gains: impl IntoIterator<Item = (&'a K, &'a Gain)>,
+    value: impl Fn(&Gain) -> i64,
+) -> Vec<i64> {
+    gains.into_iter().map(|(_, gain)| value(gain)).collect()
+}
+
+async fn update_headroom(tx: &Tx<'_>, folded: &Folded) -> Result<(), Error> {
+    let keys = HeadroomColumns::of(folded.headroom.keys());
+    let [accounts, levels, entities, days] = keys.params();
+    let charged = column(&folded.headroom, |gain| gain.effect.charged.micros());
+    let freed = column(&folded.headroom, |gain| gain.effect.freed.micros());
+    let unreserved = column(&folded.headroom, |gain| gain.effect.unreserved.micros());
+    let charges = column(&folded.headroom, |gain| gain.charges);
+    let params: [&(dyn ToSql + Sync); 8] =
+        [accounts, levels, entities, days, &charged, &freed, &unreserved, &charges];
+    let touched = tx.execute(UPDATE_HEADROOM, &params).await?;
+    expect(touched, folded.headroom.len(), "charges.update_headroom")
+}
+
+async fn update_holds(tx: &Tx<'_>, folded: &Folded, now: DateTime<Utc>) -> Result<(), Error> {
+    if folded.holds.is_empty() {
+        return Ok(());
+    }
+    let accounts: Vec<i64> = folded.holds.keys().map(|key| key.0).collect();
+    let holds: Vec<i64> = folded.holds.keys().map(|key| key.1).collect();
+    let charged = column(&folded.holds, |gain| gain.effect.charged.micros());
+    let freed = column(&folded.holds, |gain| gain.effect.freed.micros());
+    let unreserved = column(&folded.holds, |gain| gain.effect.unreserved.micros());
+    let params: [&(dyn ToSql + Sync); 6] =
+        [&accounts, &holds, &charged, &freed, &unreserved, &now];
+    let touched = tx.execute(UPDATE_HOLDS, &params).await?;
+    expect(touched, folded.holds.len(), "charges.update_holds")
+}
+
+async fn update_slices(tx: &Tx<'_>, folded: &Folded) -> Result<(), Error> {
+    if folded.slices.is_empty() {
+        return Ok(());
+    }
+    let accounts: Vec<i64> = folded.slices.keys().map(|key| key.0).collect();
+    let slices: Vec<i64> = folded.slices.keys().map(|key| key.1).collect();
+    let charged = column(&folded.slices, |gain| gain.effect.charged.micros());
+    let closed = column(&folded.slices, |gain| gain.effect.closed.micros());
+    let cancellations = column(&folded.slices, |gain| gain.cancellations);
+    let params: [&(dyn ToSql + Sync); 5] =
+        [&accounts, &slices, &charged, &closed, &cancellations];
+    let touched = tx.execute(UPDATE_SLICES, &params).await?;
+    expect(touched, folded.slices.len(), "charges.update_slices")
+}
+
+async fn add_spends(tx: &Tx<'_>, folded: &Folded, now: DateTime<Utc>) -> Result<(), Error> {
+    if folded.spends.is_empty() {
+        return Ok(());
+    }
+    let accounts: Vec<i64> = folded.spends.keys().map(|key| key.0).collect();
+    let holds: Vec<i64> = folded.spends.keys().map(|key| key.1).collect();
+    let campaigns: Vec<i64> = folded.spends.keys().map(|key| key.2).collect();
+    let charged: Vec<Money> = folded.spends.values().copied().collect();
+    let touched = tx.execute(ADD_SPENDS, &[&accounts, &holds, &campaigns, &charged, &now]).await?;
+    expect(touched, folded.spends.len(), "charges.add_spends")
+}
+
+async fn add_late_charges(
+    tx: &Tx<'_>,
+    items: &[Item],
+    folded: &Folded,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let mut late: Vec<(&Charge, Day)> = Vec::new();
+    for row in folded.rows.iter().filter(|row| row.without_hold) {
+        if let Some(Item::Charge(charge)) = items.get(row.item) {
+            late.push((charge, row.day));
+        }
+    }
+    if late.is_empty() {
+        return Ok(());
+    }
+    let accounts: Vec<i64> = late.iter().map(|(charge, _)| charge.account_no()).collect();
+    let ids: Vec<&str> = late.iter().map(|(charge, _)| charge.id.as_str()).collect();
+    let campaigns: Vec<i64> = late.iter().map(|(charge, _)| charge.said().campaign_no).collect();
+    let prices: Vec<Money> = late.iter().map(|(charge, _)| charge.price).collect();
+    let days: Vec<Day> = late.iter().map(|(_, day)| *day).collect();
+    let params: [&(dyn ToSql + Sync); 6] = [&accounts, &ids, &campaigns, &prices, &days, &now];
+    let touched = tx.execute(ADD_LATE_CHARGES, &params).await?;
+    expect(touched, late.len(), "charges.add_late_charges")
+}
+
+async fn add_cancellations(
+    tx: &Tx<'_>,
+    items: &[Item],
+    folded: &Folded,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let tokens: Vec<_> =
+        folded.cancelled.iter().filter_map(|at| items.get(*at)?.token()).collect();
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    let accounts: Vec<i64> = tokens.iter().map(|token| token.account_no).collect();
+    let slices: Vec<i64> = tokens.iter().map(|token| token.slice_no).collect();
+    let numbers: Vec<i64> = tokens.iter().map(|token| i64::from(token.admission_no)).collect();
+    let reserved: Vec<i64> = tokens.iter().map(|token| token.reserved_micros).collect();
+    let params: [&(dyn ToSql + Sync); 5] = [&accounts, &slices, &numbers, &reserved, &now];
+    let touched = tx.execute(ADD_CANCELLATIONS, &params).await?;
+    expect(touched, tokens.len(), "charges.add_cancellations")
+}
+
+/// The keys of headroom rows, a column each.
+struct HeadroomColumns {
+    accounts: Vec<i64>,
+    levels: Vec<i16>,
+    entities: Vec<i64>,
+    days: Vec<Day>,
+}
+
+impl HeadroomColumns {
+    fn of<'a>(keys: impl Iterator<Item = &'a HeadroomKey> + Clone) -> HeadroomColumns {
+        HeadroomColumns {
+            accounts: keys.clone().map(|key| key.account_no).collect(),
+            levels: keys.clone().map(|key| key.level).collect(),
+            entities: keys.clone().map(|key| key.entity_no).collect(),
+            days: keys.map(|key| key.day).collect(),
+        }
+    }
+
+    fn params(&self) -> [&(dyn ToSql + Sync); 4] {
+        [&self.accounts, &self.levels, &self.entities, &self.days]
+    }
+}
+
+const ACCOUNTS: &str = "-- charges.accounts
+SELECT account_no, currency, tenant
+FROM account
+WHERE account_no = ANY($1)";
+
+/// What a charge has to know of the account that pays.
+#[derive(Debug, Clone)]
+pub(super) struct Payer {
+    pub(super) account_no: i64,
+    pub(super) currency: Currency,
+    pub(super) tenant: AccountId,
+}
+
+/// The accounts that there are among these.
+pub(super) async fn payers(client: &Client, account_nos: &[i64]) -> Result<Vec<Payer>, Error> {
+    let rows = client.query(ACCOUNTS, &[&account_nos]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Payer {
+                account_no: row.try_get(0)?,
+                currency: row.try_get(1)?,
+                tenant: row.try_get(2)?,
+            })
+        })
+        .collect()
+}
+
+const CAMPAIGNS: &str = "-- charges.campaigns
+SELECT c.name, c.account_no, c.campaign_no, a.tenant
+FROM campaign c
+JOIN account a USING (account_no)
+WHERE c.name = ANY($1)";
+
+/// A campaign that was named instead of an admission.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    pub(super) id: CampaignId,
+    pub(super) account_no: i64,
+    pub(super) campaign_no: i64,
+    pub(super) tenant: AccountId,
+}
+
+/// The campaigns that there are among these.
+pub(super) async fn campaigns(client: &Client, ids: &[&str]) -> Result<Vec<Named>, Error> {
+    let rows = client.query(CAMPAIGNS, &[&ids]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Named {
+                id: row.try_get(0)?,
+                account_no: row.try_get(1)?,
+                campaign_no: row.try_get(2)?,
+                tenant: row.try_get(3)?,
+            })
+        })
+        .collect()
+}
