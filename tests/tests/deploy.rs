@@ -82,6 +82,7 @@ fn resolved(service: &str, container: &Value) -> toml::Table {
         ("database-url", "postgres://someone:hidden@database/adspend"),
         ("tokens", &format!("[{{ hash = \"{hash}\", role = \"operator\" }}]")),
         ("billing-token", "hidden"),
+        ("page-secret", "hidden"),
     ] {
         fs::write(secrets.join(name), content).unwrap();
     }
