@@ -1,5 +1,7 @@
 //! Private clusters: what survives what. Each test makes one of its own, in about a second.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,5 +1,7 @@
 //! The pool, transactions, errors, retries and migrations, on a real server.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 

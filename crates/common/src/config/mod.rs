@@ -92,8 +92,18 @@ pub fn load<T: DeserializeOwned>(prefix: &str, file: Option<&Path>) -> Result<T,
         None => None,
     };
     let file = text.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut variables = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        // A name that is not text cannot begin with our prefix and be spelt right.
+        let Ok(name) = name.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) => variables.push((name, value)),
+            Err(_) if name.starts_with(prefix) => {
+                return Err(Error::Variable { name, reason: "its value is not UTF-8".to_owned() });
+            }
+            Err(_) => {}
+        }
+    }
     load_from(prefix, file, variables)
 }
 

@@ -7,19 +7,17 @@
 //! that outlived its starter is taken over; one that died leaves a `postmaster.pid` behind, which
 //! is removed once nobody works in `data` any more.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rand::distr::{Alphanumeric, SampleString};
-use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
+use super::files::{
+    last_lines, open_log, password, pick_port, remove_sockets, since, take_lock, write_private,
+};
 use super::place::Place;
 use super::process::{PidFile, any_serves, serves, signal, wait_until};
 use super::{Binaries, Error, at, block_on};
@@ -39,10 +37,6 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 const ORPHANS_LIMIT: Duration = Duration::from_secs(10);
 /// Ports are picked before the server binds them; somebody may be quicker.
 const START_ATTEMPTS: u32 = 3;
-/// A log that grew larger starts anew.
-const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
-/// How much of a program's output stands in an error.
-const SHOWN_LINES: usize = 5;
 
 /// For a laptop and two cores. What is not here is PostgreSQL's default: `fsync`,
 /// `full_page_writes` and `synchronous_commit` are on.
@@ -221,10 +215,13 @@ SELECT 1 FROM pg_database WHERE datname = $1";
         let pid = std::mem::take(&mut self.pid);
         let data = self.place.dir.join("data");
         match self.child.take() {
-            Some(mut child) => shut_down(pid, || matches!(child.try_wait(), Ok(None))),
-            None if pid != 0 => shut_down(pid, || serves(pid, &data)),
-            None => Ok(()),
+            Some(mut child) => shut_down(pid, || matches!(child.try_wait(), Ok(None)))?,
+            None if pid != 0 => shut_down(pid, || serves(pid, &data))?,
+            None => return Ok(()),
         }
+        // Outside our directory, so that nothing is left where nobody looks.
+        let sockets = self.place.socket_dir()?;
+        fs::remove_dir(&sockets).map_err(at(&sockets))
     }
 }
 
@@ -245,49 +242,6 @@ fn shut_down(pid: i32, mut runs: impl FnMut() -> bool) -> Result<(), Error> {
     }
     let said = format!("process {pid} does not stop");
     Err(Error::Failed { program: "postgres".to_owned(), said })
-}
-
-fn take_lock(dir: &Path) -> Result<File, Error> {
-    let path = dir.join("lock");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(at(&path))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut pid = String::new();
-        file.read_to_string(&mut pid).map_err(at(&path))?;
-        return Err(Error::InUse { dir: dir.to_owned(), pid: pid.trim().to_owned() });
-    }
-    file.set_len(0).map_err(at(&path))?;
-    file.write_all(std::process::id().to_string().as_bytes()).map_err(at(&path))?;
-    Ok(file)
-}
-
-/// The superuser's password; made once, readable for its owner only.
-fn password(dir: &Path) -> Result<String, Error> {
-    let path = dir.join("password");
-    if let Ok(text) = fs::read_to_string(&path)
-        && !text.is_empty()
-    {
-        return Ok(text);
-    }
-    let password = Alphanumeric.sample_string(&mut rand::rng(), 32);
-    write_private(&path, &password)?;
-    Ok(password)
-}
-
-fn write_private(path: &Path, text: &str) -> Result<(), Error> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(at(path))?;
-    file.write_all(text.as_bytes()).map_err(at(path))
 }
 
 /// Makes the cluster beside its place and moves it there when it is complete, so that a start
@@ -380,66 +334,8 @@ fn running(data: &Path) -> Result<Option<(i32, u16)>, Error> {
     }
 }
 
-/// Removes the socket of a server that died, and its lock, which names a process that may have
-/// become somebody else. The directory is this cluster's alone, and no server runs on it now.
-fn remove_sockets(dir: &Path) -> Result<(), Error> {
-    for entry in fs::read_dir(dir).map_err(at(dir))? {
-        let path = entry.map_err(at(dir))?.path();
-        fs::remove_file(&path).map_err(at(&path))?;
-    }
-    Ok(())
-}
-
 fn is_child(child: &Child, pid: i32) -> bool {
     i32::try_from(child.id()) == Ok(pid)
-}
-
-/// The port of last time if it is free, else a free one.
-fn pick_port(dir: &Path) -> Result<u16, Error> {
-    let last = fs::read_to_string(dir.join("port")).ok().and_then(|text| text.trim().parse().ok());
-    if let Some(port) = last
-        && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
-    {
-        return Ok(port);
-    }
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(at(dir))?;
-    Ok(listener.local_addr().map_err(at(dir))?.port())
-}
-
-fn log_path(dir: &Path) -> PathBuf {
-    dir.join("postgres.log")
-}
-
-/// The log to append to, and where it ends now.
-fn open_log(dir: &Path) -> Result<(File, u64), Error> {
-    let path = log_path(dir);
-    let log = OpenOptions::new().create(true).append(true).open(&path).map_err(at(&path))?;
-    let mut end = log.metadata().map_err(at(&path))?.len();
-    if end > MAX_LOG_BYTES {
-        log.set_len(0).map_err(at(&path))?;
-        end = 0;
-    }
-    Ok((log, end))
-}
-
-/// The end of what was logged since then.
-fn since(dir: &Path, start: u64) -> String {
-    let read = || {
-        let mut log = File::open(log_path(dir))?;
-        log.seek(SeekFrom::Start(start))?;
-        let mut text = Vec::new();
-        log.read_to_end(&mut text)?;
-        Ok::<_, std::io::Error>(String::from_utf8_lossy(&text).into_owned())
-    };
-    match read() {
-        Ok(text) => last_lines(&text),
-        Err(error) => error.to_string(),
-    }
-}
-
-fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(SHOWN_LINES)..].join("; ")
 }
 
 /// A name as SQL takes it.

@@ -12,6 +12,7 @@
 
 mod binaries;
 mod cluster;
+mod files;
 mod place;
 mod process;
 mod test_database;
@@ -26,7 +27,7 @@ pub use binaries::{BINDIR_VARIABLE, Binaries};
 pub use cluster::Cluster;
 pub use test_database::{TEST_DATABASE_VARIABLE, TestDatabase};
 
-/// Why there is no cluster. Each text is a line that can be shown to a person.
+/// Why there is no cluster. Each text is one line, to be shown to a person with its causes.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No server's programs were found and none could be fetched.
@@ -67,11 +68,12 @@ pub enum Error {
         said: String,
     },
     /// A file of the cluster cannot be used.
-    #[error("cannot use {path}: {cause}")]
+    #[error("cannot use {path}")]
     File {
         /// The file.
         path: PathBuf,
         /// Why.
+        #[source]
         cause: io::Error,
     },
     /// The cluster runs but does not do what it was asked to.

@@ -161,7 +161,7 @@ mod tests {
         fs::create_dir_all(&inner).unwrap();
         let stranger = User { uid: 54_321, gid: 54_321 };
         assert!(is_reachable(&inner, stranger).unwrap());
-        let closed = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         fs::set_permissions(root.join("closed"), closed).unwrap();
         assert!(!is_reachable(&inner, stranger).unwrap());
         let owner = fs::metadata(&inner).unwrap();

@@ -29,6 +29,9 @@ const ATTEMPTS: u32 = 3;
 /// "adspend test templates", as a number of our own.
 const TEMPLATE_LOCK: i64 = 0x0ad5_9e4d_7e57;
 
+/// What the name of a template ends in while it is being made.
+const UNFINISHED: &str = "_unfinished";
+
 const LOCK: &str = "-- devpg.lock_templates
 SELECT pg_advisory_lock($1)";
 
@@ -149,7 +152,7 @@ async fn make_template(
         return Ok(());
     }
     remove_stale(admin, migrations.service(), clock).await?;
-    let unfinished = format!("{template}_unfinished");
+    let unfinished = format!("{template}{UNFINISHED}");
     let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&unfinished));
     admin.batch_execute(&drop).await?;
     admin.batch_execute(&format!("CREATE DATABASE {}", quoted(&unfinished))).await?;
@@ -171,7 +174,10 @@ async fn remove_stale(admin: &Client, service: &str, clock: &Clock) -> Result<()
         }
         None => true,
     };
-    let mut stale = named_like(admin, &format!("adspend_template_{service}_")).await?;
+    let prefix = format!("adspend_template_{service}_");
+    let mut stale = named_like(admin, &prefix).await?;
+    // What follows is the checksum: the templates of `billing` are not those of `billing_x`.
+    stale.retain(|name| is_checksum(name.trim_start_matches(&prefix)));
     let tests = named_like(admin, "adspend_test_").await?;
     stale.extend(tests.into_iter().filter(|name| is_stale(name)));
     for name in stale {
@@ -194,6 +200,10 @@ async fn named_like(admin: &Client, prefix: &str) -> Result<Vec<String>, db::Err
 /// Says when it was made, in seconds, so that others can tell how old it is.
 fn test_name(service: &str, now: DateTime<chrono::Utc>, random: u64) -> String {
     format!("adspend_test_{service}_{}_{random:016x}", now.timestamp())
+}
+
+fn is_checksum(text: &str) -> bool {
+    text.trim_end_matches(UNFINISHED).bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn made_at(name: &str) -> Option<DateTime<chrono::Utc>> {
@@ -243,6 +253,12 @@ mod tests {
         assert!(name.len() < 64, "PostgreSQL cuts longer names");
         assert_eq!(made_at(&name), Some(now));
         assert_eq!(made_at("adspend_test_billing"), None);
+    }
+
+    #[test]
+    fn a_template_is_told_from_one_of_a_service_with_a_longer_name() {
+        assert!(is_checksum("eec39294d1b6e2da") && is_checksum("eec39294d1b6e2da_unfinished"));
+        assert!(!is_checksum("empty_e3b0c44298fc1c14"));
     }
 
     #[test]
