@@ -1,7 +1,14 @@
 //! The billing service.
 
+pub mod accounts;
+pub mod config;
 pub mod holds;
+mod invoices;
 pub mod ledger;
+mod payments;
+mod promised_payments;
+mod requests;
+pub mod transfers;
 
 use adspend_common::db::migrate::{Migration, Migrations};
 
@@ -23,3 +30,9 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
         },
     ],
 );
+
+/// The UUID that a resource id is, in the one form in which we write it; none for any other id.
+pub(crate) fn uuid_of(id: &adspend_common::id::ResourceId) -> Option<uuid::Uuid> {
+    let uuid = uuid::Uuid::parse_str(id.as_str()).ok()?;
+    (uuid.hyphenated().to_string() == id.as_str()).then_some(uuid)
+}

@@ -1,0 +1,161 @@
+//! The SQL of invoices.
+
+use adspend_common::db::{self, Client, Row, Tx};
+use uuid::Uuid;
+
+use super::{Invoice, InvoiceState};
+use crate::{
+    accounts::store::Reader,
+    ledger::{AccountKey, AccountNo, TenantNo},
+};
+
+impl InvoiceState {
+    const fn number(self) -> i16 {
+        match self {
+            InvoiceState::Issued => 1,
+            InvoiceState::Paid => 2,
+            InvoiceState::Cancelled => 3,
+        }
+    }
+
+    const fn from_number(number: i16) -> Option<InvoiceState> {
+        match number {
+            1 => Some(InvoiceState::Issued),
+            2 => Some(InvoiceState::Paid),
+            3 => Some(InvoiceState::Cancelled),
+            _ => None,
+        }
+    }
+}
+
+fn invoice(row: &Row) -> Result<Invoice, db::Error> {
+    let unknown = || db::Error::other("an invoice has a state of a newer version");
+    Ok(Invoice {
+        id: row.try_get("invoice_id")?,
+        account: row.try_get("account")?,
+        serial: row.try_get("serial")?,
+        number: row.try_get("number")?,
+        amount: row.try_get("amount_micros")?,
+        currency: row.try_get("currency")?,
+        state: InvoiceState::from_number(row.try_get("state")?).ok_or_else(unknown)?,
+        payer_name: row.try_get("payer_name")?,
+        payer_inn: row.try_get("payer_inn")?,
+        payer_kpp: row.try_get("payer_kpp")?,
+        pay_by: row.try_get("pay_by")?,
+        created_at: row.try_get("created_at")?,
+        paid_at: row.try_get("paid_at")?,
+        payment: row.try_get("payment_id")?,
+    })
+}
+
+const NEXT_SERIAL: &str = "-- invoices.next_serial
+SELECT nextval('invoice_number_seq')";
+
+pub(super) async fn next_serial(tx: &Tx<'_>) -> Result<i64, db::Error> {
+    Ok(tx.query_one(NEXT_SERIAL, &[]).await?.try_get(0)?)
+}
+
+const INSERT: &str = "-- invoices.insert
+INSERT INTO invoice (tenant_id, account_id, invoice_id, serial, number, amount_micros, currency, state,
+                     payer_name, payer_inn, payer_kpp, pay_by, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+
+pub(super) async fn insert(
+    tx: &Tx<'_>,
+    key: AccountKey,
+    invoice: &Invoice,
+) -> Result<(), db::Error> {
+    let Invoice { id, serial, number, amount, currency, state, pay_by, created_at, .. } = invoice;
+    let inserted = tx
+        .execute(
+            INSERT,
+            &[
+                &key.tenant.0, &key.account.0, id, serial, number, amount, currency,
+                &state.number(), &invoice.payer_name, &invoice.payer_inn, &invoice.payer_kpp,
+                pay_by, created_at,
+            ],
+        )
+        .await?;
+    db::exactly_one(inserted, "invoices.insert")
+}
+
+const FIND: &str = "-- invoices.find
+SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.state,
+       i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id
+FROM invoice i JOIN account a ON a.tenant_id = i.tenant_id AND a.account_id = i.account_id
+WHERE i.tenant_id = $1 AND i.account_id = $2 AND i.invoice_id = $3";
+
+pub(super) async fn find(
+    from: &impl Reader,
+    key: AccountKey,
+    id: Uuid,
+) -> Result<Option<Invoice>, db::Error> {
+    from.rows(FIND, &[&key.tenant.0, &key.account.0, &id]).await?.first().map(invoice).transpose()
+}
+
+const LOCK: &str = "-- invoices.lock
+SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.state,
+       i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id
+FROM invoice i JOIN account a ON a.tenant_id = i.tenant_id AND a.account_id = i.account_id
+WHERE i.tenant_id = $1 AND i.account_id = $2 AND i.invoice_id = $3
+FOR NO KEY UPDATE OF i";
+
+/// An invoice of an account, locked.
+pub(crate) async fn lock(
+    tx: &Tx<'_>,
+    key: AccountKey,
+    id: Uuid,
+) -> Result<Option<Invoice>, db::Error> {
+    tx.rows(LOCK, &[&key.tenant.0, &key.account.0, &id]).await?.first().map(invoice).transpose()
+}
+
+const FIND_NUMBER: &str = "-- invoices.find_number
+SELECT tenant_id, account_id, invoice_id FROM invoice WHERE number = $1";
+
+/// Where the invoice with this number is.
+pub(crate) async fn find_number(
+    tx: &Tx<'_>,
+    number: &str,
+) -> Result<Option<(AccountKey, Uuid)>, db::Error> {
+    let Some(row) = tx.query_opt(FIND_NUMBER, &[&number]).await? else { return Ok(None) };
+    let key = AccountKey {
+        tenant: TenantNo(row.try_get("tenant_id")?),
+        account: AccountNo(row.try_get("account_id")?),
+    };
+    Ok(Some((key, row.try_get("invoice_id")?)))
+}
+
+const SET_STATE: &str = "-- invoices.set_state
+UPDATE invoice SET state = $3, paid_at = $4, payment_id = $5
+WHERE tenant_id = $1 AND invoice_id = $2";
+
+/// Writes the state of a locked invoice, and what paid it.
+pub(crate) async fn set_state(
+    tx: &Tx<'_>,
+    tenant: TenantNo,
+    invoice: &Invoice,
+) -> Result<(), db::Error> {
+    let Invoice { id, state, paid_at, payment, .. } = invoice;
+    let set =
+        tx.execute(SET_STATE, &[&tenant.0, id, &state.number(), paid_at, payment]).await?;
+    db::exactly_one(set, "invoices.set_state")
+}
+
+const LIST: &str = "-- invoices.list
+SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.state,
+       i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id
+FROM invoice i JOIN account a ON a.tenant_id = i.tenant_id AND a.account_id = i.account_id
+WHERE i.tenant_id = $1 AND i.account_id = $2 AND i.serial < $3
+ORDER BY i.serial DESC LIMIT $4";
+
+pub(super) async fn list(
+    client: &Client,
+    key: AccountKey,
+    before: i64,
+    limit: u32,
+) -> Result<Vec<Invoice>, db::Error> {
+    let limit = i64::from(limit);
+    let rows =
+        client.query(LIST, &[&key.tenant.0, &key.account.0, &before, &limit]).await?;
+    rows.iter().map(invoice).collect()
+}

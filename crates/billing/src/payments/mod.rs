@@ -1,0 +1,417 @@
+//! Money that arrives from outside (R-41..R-43, R-62): matched to an invoice, or kept until it is assigned.
+//!
+//! A matched payment credits the invoice's account and pays the invoice. Anything else becomes free funds
+//! with the reason, in the tenant that the invoice number points at, else the one tenant whose owner has
+//! the payer's INN, else the platform; also on the platform when the currency is not the account's, so that
+//! a tenant's books stay in one currency. Whatever credits an account repays overdue promises first.
+//!
+//! Deliberately not here: reading bank statements, refunds.
+
+pub(crate) mod rules;
+pub(crate) mod store;
+
+use adspend_common::{
+    db::{self, Pool, Tx},
+    id::{AccountId, ResourceId},
+    identity::Caller,
+    money::{Currency, Money},
+    time::Day,
+};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::{
+    accounts::{self, Account, AccountKind},
+    invoices::{self, Invoice, InvoiceState},
+    ledger::{self, AccountKey, Counter, Kind, Leg, Locked, Place, Posting, TenantNo},
+    promised_payments,
+    requests::{self, Call, Outcome},
+    uuid_of,
+};
+
+pub(crate) use rules::{Refusal, Unmatched};
+
+/// Where a payment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PaymentState {
+    Credited,
+    Unallocated,
+    Allocated,
+}
+
+/// Who sent the money, as the bank gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Payer {
+    pub(crate) name: String,
+    pub(crate) inn: String,
+    pub(crate) kpp: String,
+    pub(crate) bank_account: String,
+}
+
+/// A payment to be recorded.
+#[derive(Debug, Clone)]
+pub(crate) struct NewPayment {
+    pub(crate) amount: Money,
+    pub(crate) currency: Currency,
+    pub(crate) payer: Payer,
+    pub(crate) purpose: String,
+    pub(crate) document_number: String,
+    pub(crate) document_day: Option<Day>,
+}
+
+/// A payment as it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Payment {
+    pub(crate) id: Uuid,
+    pub(crate) tenant: TenantNo,
+    pub(crate) serial: i64,
+    pub(crate) sent: NewPayment,
+    pub(crate) state: PaymentState,
+    pub(crate) reason: Option<Unmatched>,
+    /// The account that it was credited to.
+    pub(crate) account: Option<AccountId>,
+    /// The invoice of that account that it pays.
+    pub(crate) invoice: Option<Uuid>,
+    pub(crate) collected: Money,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) credited_at: Option<DateTime<Utc>>,
+}
+
+/// `payments/{payment}`.
+pub(crate) fn name(id: &Uuid) -> String {
+    format!("payments/{id}")
+}
+
+/// Why an operation on payments did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// No such payment, account or invoice, or not the caller's.
+    #[error("{0} was not found")]
+    NotFound(String),
+    /// A rule says no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The account was moved to another tenant between two looks; the next try sees it.
+    #[error("the account has just moved")]
+    Moved,
+    /// The request is a repeat of another.
+    #[error(transparent)]
+    Request(#[from] requests::Error),
+    /// The ledger said no.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    /// The store failed.
+    #[error("payment storage failed")]
+    Db(#[from] db::Error),
+}
+
+impl db::Contended for Error {
+    fn is_contention(&self) -> bool {
+        match self {
+            Error::Db(cause) => cause.is_contention(),
+            Error::Request(cause) => cause.is_contention(),
+            Error::Ledger(cause) => cause.is_contention(),
+            Error::Moved => true,
+            Error::NotFound(_) | Error::Refused(_) => false,
+        }
+    }
+}
+
+/// Books a payment: credited when it matches, else free funds with the reason.
+pub(crate) async fn record(
+    pool: &Pool,
+    now: DateTime<Utc>,
+    call: &Call<Payment>,
+    new: &NewPayment,
+) -> Result<Outcome<Payment>, Error> {
+    db::retry("payments.record", requests::TRIES, || record_once(pool, now, call, new)).await
+}
+
+async fn record_once(
+    pool: &Pool,
+    now: DateTime<Utc>,
+    call: &Call<Payment>,
+    new: &NewPayment,
+) -> Result<Outcome<Payment>, Error> {
+    let mut client = pool.get().await?;
+    let tx = client.transaction().await?;
+    if let Some(answer) = requests::begin(&tx, call, now).await? {
+        tx.commit().await?;
+        return Ok(Outcome::Replayed(answer));
+    }
+    let mut payment = Payment {
+        id: adspend_common::id::new_uuid(now),
+        tenant: TenantNo::PLATFORM,
+        serial: store::next_serial(&tx).await?,
+        sent: new.clone(),
+        state: PaymentState::Unallocated,
+        reason: None,
+        account: None,
+        invoice: None,
+        collected: Money::ZERO,
+        created_at: now,
+        credited_at: None,
+    };
+    let named = Named::find(&tx, now, &new.purpose).await?;
+    let mut traced = None;
+    match (rules::matches(new, named.as_ref().map(|named| &named.invoice)), named) {
+        (Ok(()), Some(Named { account, mut locked, invoice })) => {
+            credit(&tx, &mut locked, call, (&mut payment, &account), Funds::Fresh).await?;
+            pay_invoice(&tx, &mut payment, &account, invoice).await?;
+            ledger::write(&tx, locked).await?;
+        }
+        (verdict, named) => {
+            payment.reason = Some(verdict.err().unwrap_or(Unmatched::NumberNotFound));
+            let (mut locked, owner) = match named {
+                Some(named) => (named.locked, Some(named.account)),
+                None => (
+                    ledger::lock(&tx, now, &[]).await?,
+                    accounts::store::only_owner_with_inn(&tx, &new.payer.inn).await?,
+                ),
+            };
+            if let Some(owner) = owner {
+                traced = Some(owner.key.account);
+                if owner.currency == new.currency {
+                    payment.tenant = owner.key.tenant;
+                }
+            }
+            let (bank, free) = (Counter::Bank, Counter::Unallocated);
+            let leg = between(Kind::UnallocatedIn, bank, free, &payment);
+            post(&mut locked, call, payment.tenant, vec![leg])?;
+            ledger::write(&tx, locked).await?;
+        }
+    }
+    store::insert(&tx, &payment, traced).await?;
+    requests::finish(&tx, call, &payment).await?;
+    tx.commit().await?;
+    Ok(Outcome::Fresh(payment))
+}
+
+/// The invoice that a payment names, with its account, both locked.
+struct Named {
+    account: Account,
+    locked: Locked,
+    invoice: Invoice,
+}
+
+impl Named {
+    async fn find(tx: &Tx<'_>, now: DateTime<Utc>, purpose: &str) -> Result<Option<Named>, Error> {
+        let Some(number) = rules::invoice_number(purpose) else { return Ok(None) };
+        let Some((key, id)) = invoices::store::find_number(tx, &number).await? else {
+            return Ok(None);
+        };
+        let locked = ledger::lock(tx, now, &[key]).await?;
+        let invoice = invoices::store::lock(tx, key, id).await?.ok_or(Error::Moved)?;
+        let account = accounts::store::find_number(tx, key.account).await?.ok_or(Error::Moved)?;
+        if account.key != key {
+            return Err(Error::Moved);
+        }
+        Ok(Some(Named { account, locked, invoice }))
+    }
+}
+
+/// Where credited money comes from.
+enum Funds {
+    /// Just arrived.
+    Fresh,
+    /// Free funds of a tenant.
+    Free(TenantNo),
+}
+
+/// Credits the whole payment to a locked account; overdue promises are repaid out of it in the same posting.
+async fn credit(
+    tx: &Tx<'_>,
+    locked: &mut Locked,
+    call: &Call<Payment>,
+    (payment, account): (&mut Payment, &Account),
+    funds: Funds,
+) -> Result<(), Error> {
+    let AccountKey { tenant, account: number } = account.key;
+    let now = payment.credited_at.unwrap_or(payment.created_at);
+    let main = Place::Main(number);
+    let mut legs = match funds {
+        Funds::Fresh => vec![leg(Kind::Deposit, Place::Counter(Counter::Bank), main, payment)],
+        Funds::Free(of) => {
+            let free = Place::Counter(Counter::Unallocated);
+            let mut legs = Vec::new();
+            if of != tenant {
+                // Free funds of another tenant leave it and arrive here: two postings, one transaction.
+                let (bank, free) = (Counter::Bank, Counter::Unallocated);
+                let out = between(Kind::UnallocatedOut, free, bank, payment);
+                post(locked, call, of, vec![out])?;
+                legs.push(between(Kind::UnallocatedIn, bank, free, payment));
+            }
+            legs.push(leg(Kind::Allocation, free, main, payment));
+            legs
+        }
+    };
+    let amount = payment.sent.amount;
+    let collected =
+        promised_payments::due_from(tx, account, amount, call.posting_id(), now).await?;
+    payment.collected = rules::sum(collected.iter().map(|leg| leg.amount));
+    legs.extend(collected);
+    post(locked, call, tenant, legs)?;
+    payment.tenant = tenant;
+    payment.account = Some(account.id.clone());
+    payment.credited_at = Some(now);
+    payment.state = match funds {
+        Funds::Fresh => PaymentState::Credited,
+        Funds::Free(_) => PaymentState::Allocated,
+    };
+    Ok(())
+}
+
+async fn pay_invoice(
+    tx: &Tx<'_>,
+    payment: &mut Payment,
+    account: &Account,
+    invoice: Invoice,
+) -> Result<(), Error> {
+    payment.invoice = Some(invoice.id);
+    let paid = Invoice {
+        state: InvoiceState::Paid,
+        paid_at: payment.credited_at,
+        payment: Some(payment.id),
+        ..invoice
+    };
+    Ok(invoices::store::set_state(tx, account.key.tenant, &paid).await?)
+}
+
+fn leg(kind: Kind, from: Place, to: Place, payment: &Payment) -> Leg {
+    let object = Some(name(&payment.id).into());
+    Leg { kind, from, to, amount: payment.sent.amount, object }
+}
+
+fn between(kind: Kind, from: Counter, to: Counter, payment: &Payment) -> Leg {
+    leg(kind, Place::Counter(from), Place::Counter(to), payment)
+}
+
+fn post(
+    locked: &mut Locked,
+    call: &Call<Payment>,
+    tenant: TenantNo,
+    legs: Vec<Leg>,
+) -> Result<(), Error> {
+    let (id, payload_hash) = (call.posting_id(), call.short_hash());
+    let posting = Posting { id, tenant, legs, payload_hash };
+    match locked.post(&posting) {
+        Ok(_) => Ok(()),
+        Err(ledger::Refusal::UnknownAccount(_)) => Err(Error::Moved),
+        Err(refusal) => Err(ledger::Error::Refused(refusal).into()),
+    }
+}
+
+/// Which free funds go where.
+#[derive(Debug, Clone)]
+pub(crate) struct Allocation {
+    pub(crate) payment: ResourceId,
+    pub(crate) account: AccountId,
+    /// The invoice of the account that is marked paid.
+    pub(crate) invoice: Option<ResourceId>,
+}
+
+/// Assigns an unallocated payment, whole.
+pub(crate) async fn allocate(
+    pool: &Pool,
+    now: DateTime<Utc>,
+    call: &Call<Payment>,
+    caller: &Caller,
+    asked: &Allocation,
+) -> Result<Outcome<Payment>, Error> {
+    db::retry("payments.allocate", requests::TRIES, || {
+        allocate_once(pool, now, call, caller, asked)
+    })
+    .await
+}
+
+async fn allocate_once(
+    pool: &Pool,
+    now: DateTime<Utc>,
+    call: &Call<Payment>,
+    caller: &Caller,
+    asked: &Allocation,
+) -> Result<Outcome<Payment>, Error> {
+    let mut client = pool.get().await?;
+    let tx = client.transaction().await?;
+    if let Some(answer) = requests::begin(&tx, call, now).await? {
+        tx.commit().await?;
+        return Ok(Outcome::Replayed(answer));
+    }
+    let absent = || Error::NotFound(format!("payments/{}", asked.payment));
+    let id = uuid_of(&asked.payment).ok_or_else(absent)?;
+    let account = accounts::store::find(&tx, &asked.account).await?;
+    let account = account
+        .filter(|account| caller.sees(&account.owner))
+        .ok_or_else(|| Error::NotFound(asked.account.name()))?;
+    let mut locked = ledger::lock(&tx, now, &[account.key]).await?;
+    let mut payment = store::lock(&tx, id).await?.ok_or_else(absent)?;
+    if payment.state != PaymentState::Unallocated {
+        return Err(Refusal::NotUnallocated.into());
+    }
+    if account.kind == AccountKind::Client {
+        return Err(Refusal::ClientOfAgency.into());
+    }
+    if account.currency != payment.sent.currency {
+        let (expected, found) = (account.currency, payment.sent.currency);
+        return Err(Refusal::Currency { expected, found }.into());
+    }
+    let from = payment.tenant;
+    payment.credited_at = Some(now);
+    credit(&tx, &mut locked, call, (&mut payment, &account), Funds::Free(from)).await?;
+    if let Some(invoice) = &asked.invoice {
+        let absent = || Error::NotFound(format!("{}/invoices/{invoice}", account.id.name()));
+        let id = uuid_of(invoice).ok_or_else(absent)?;
+        let invoice = invoices::store::lock(&tx, account.key, id).await?.ok_or_else(absent)?;
+        rules::payable(&invoice)?;
+        pay_invoice(&tx, &mut payment, &account, invoice).await?;
+    }
+    store::allocated(&tx, from, &payment, account.key).await?;
+    ledger::write(&tx, locked).await?;
+    requests::finish(&tx, call, &payment).await?;
+    tx.commit().await?;
+    Ok(Outcome::Fresh(payment))
+}
+
+/// One payment, of the tenant when one is given.
+pub(crate) async fn get(
+    pool: &Pool,
+    tenant: Option<TenantNo>,
+    id: &ResourceId,
+) -> Result<Payment, Error> {
+    let absent = || Error::NotFound(format!("payments/{id}"));
+    let uuid = uuid_of(id).ok_or_else(absent)?;
+    let client = pool.get().await?;
+    let found = store::find(&client, uuid).await?;
+    let seen = found.filter(|payment| tenant.is_none_or(|tenant| tenant == payment.tenant));
+    seen.ok_or_else(absent)
+}
+
+/// Which payments a list shows.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    /// Only of this tenant.
+    pub(crate) tenant: Option<TenantNo>,
+    /// Only credited to this account, or traceable to it.
+    pub(crate) account: Option<AccountId>,
+    pub(crate) state: Option<PaymentState>,
+    /// Before the payment with this serial.
+    pub(crate) before: i64,
+    pub(crate) limit: u32,
+}
+
+/// Payments, newest first.
+pub(crate) async fn list(
+    pool: &Pool,
+    caller: &Caller,
+    listed: &Listed,
+) -> Result<Vec<Payment>, Error> {
+    let client = pool.get().await?;
+    let number = match &listed.account {
+        None => None,
+        Some(id) => match accounts::store::find(&client, id).await? {
+            Some(account) if caller.sees(&account.owner) => Some(account.key.account),
+            Some(_) | None => return Err(Error::NotFound(id.name())),
+        },
+    };
+    Ok(store::list(&client, listed, number).await?)
+}

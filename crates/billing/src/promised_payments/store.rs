@@ -1,0 +1,162 @@
+//! The SQL of promised payments. Reads payments for the turnover and the balance row for the terms.
+
+use adspend_common::{
+    db::{self, Client, Row, Tx},
+    money::{Balance, Money},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::Promise;
+use crate::{accounts::store::Reader, ledger::AccountKey};
+
+/// Promises that are looked at for one decision. Activations are limited, so an agency has a handful.
+const MOST: i64 = 500;
+
+fn promise(row: &Row) -> Result<Promise, db::Error> {
+    Ok(Promise {
+        id: row.try_get("promise_id")?,
+        amount: row.try_get("amount_micros")?,
+        outstanding: row.try_get("outstanding_micros")?,
+        due: row.try_get("due_day")?,
+        created_at: row.try_get("created_at")?,
+        repaid_at: row.try_get("repaid_at")?,
+    })
+}
+
+const OF_ACCOUNT: &str = "-- promised_payments.of_account
+SELECT promise_id, amount_micros, outstanding_micros, due_day, created_at, repaid_at
+FROM promised_payment
+WHERE tenant_id = $1 AND account_id = $2
+ORDER BY outstanding_micros > 0 DESC, created_at DESC
+LIMIT $3";
+
+/// The promises of an account: the open ones, then the latest of the others.
+pub(super) async fn of_account(
+    from: &impl Reader,
+    key: AccountKey,
+) -> Result<Vec<Promise>, db::Error> {
+    let rows = from.rows(OF_ACCOUNT, &[&key.tenant.0, &key.account.0, &MOST]).await?;
+    rows.iter().map(promise).collect()
+}
+
+/// Overdue promises that one payment can repay: the legs of a posting are limited, and the deposit is one.
+const MOST_COLLECTED: i64 = 60;
+
+const OPEN: &str = "-- promised_payments.open
+SELECT promise_id, amount_micros, outstanding_micros, due_day, created_at, repaid_at
+FROM promised_payment
+WHERE tenant_id = $1 AND account_id = $2 AND outstanding_micros > 0
+ORDER BY due_day, created_at, promise_id
+LIMIT $3";
+
+/// The open promises of an account, the oldest due day first.
+pub(super) async fn open(tx: &Tx<'_>, key: AccountKey) -> Result<Vec<Promise>, db::Error> {
+    let rows = tx.query(OPEN, &[&key.tenant.0, &key.account.0, &MOST_COLLECTED]).await?;
+    rows.iter().map(promise).collect()
+}
+
+const FIND: &str = "-- promised_payments.find
+SELECT promise_id, amount_micros, outstanding_micros, due_day, created_at, repaid_at
+FROM promised_payment
+WHERE tenant_id = $1 AND account_id = $2 AND promise_id = $3";
+
+pub(super) async fn find(
+    client: &Client,
+    key: AccountKey,
+    id: Uuid,
+) -> Result<Option<Promise>, db::Error> {
+    let row = client.query_opt(FIND, &[&key.tenant.0, &key.account.0, &id]).await?;
+    row.as_ref().map(promise).transpose()
+}
+
+const LIST: &str = "-- promised_payments.list
+SELECT promise_id, amount_micros, outstanding_micros, due_day, created_at, repaid_at
+FROM promised_payment
+WHERE tenant_id = $1 AND account_id = $2
+  AND ($3::timestamptz IS NULL OR (created_at, promise_id) < ($3, $4::uuid))
+ORDER BY created_at DESC, promise_id DESC
+LIMIT $5";
+
+pub(super) async fn list(
+    client: &Client,
+    key: AccountKey,
+    before: Option<(DateTime<Utc>, Uuid)>,
+    limit: u32,
+) -> Result<Vec<Promise>, db::Error> {
+    let (at, id) = before.unzip();
+    let limit = i64::from(limit);
+    let rows =
+        client.query(LIST, &[&key.tenant.0, &key.account.0, &at, &id, &limit]).await?;
+    rows.iter().map(promise).collect()
+}
+
+const TURNOVER: &str = "-- promised_payments.turnover
+SELECT coalesce(sum(amount_micros), 0)::bigint FROM payment
+WHERE tenant_id = $1 AND account_id = $2 AND state <> 2 AND credited_at > $3 AND credited_at <= $4";
+
+/// What was paid from outside in the last days.
+pub(super) async fn turnover(
+    from: &impl Reader,
+    key: AccountKey,
+    now: DateTime<Utc>,
+    days: u16,
+) -> Result<Money, db::Error> {
+    let since = now - TimeDelta::days(i64::from(days));
+    let rows =
+        from.rows(TURNOVER, &[&key.tenant.0, &key.account.0, &since, &now]).await?;
+    rows.first().map_or(Ok(Money::ZERO), |row| Ok(row.try_get(0)?))
+}
+
+const POSTED: &str = "-- promised_payments.posted
+SELECT main_micros + held_micros + frozen_micros FROM ledger_balance
+WHERE tenant_id = $1 AND account_id = $2";
+
+/// All money of the account.
+pub(super) async fn posted(from: &impl Reader, key: AccountKey) -> Result<Balance, db::Error> {
+    let rows = from.rows(POSTED, &[&key.tenant.0, &key.account.0]).await?;
+    rows.first().map_or(Ok(Balance::ZERO), |row| Ok(row.try_get(0)?))
+}
+
+const INSERT: &str = "-- promised_payments.insert
+INSERT INTO promised_payment (tenant_id, account_id, promise_id, amount_micros, outstanding_micros,
+                              due_day, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+pub(super) async fn insert(
+    tx: &Tx<'_>,
+    key: AccountKey,
+    promise: &Promise,
+) -> Result<(), db::Error> {
+    let Promise { id, amount, outstanding, due, created_at, repaid_at: _ } = promise;
+    let (tenant, account) = (key.tenant.0, key.account.0);
+    let inserted = tx
+        .execute(INSERT, &[&tenant, &account, id, amount, outstanding, due, created_at])
+        .await?;
+    db::exactly_one(inserted, "promised_payments.insert")
+}
+
+const PAY: &str = "-- promised_payments.pay
+WITH paid AS (
+    UPDATE promised_payment SET outstanding_micros = $4, repaid_at = $5
+    WHERE tenant_id = $1 AND promise_id = $2 AND outstanding_micros = $4 + $6::bigint
+    RETURNING 1
+)
+INSERT INTO promised_repayment (tenant_id, promise_id, posting_id, account_id, amount_micros, repaid_at)
+SELECT $1, $2, $3, $7, $6, $8 FROM paid";
+
+/// Writes what is left of a promise after a part of it was paid, and that part.
+pub(super) async fn pay(
+    tx: &Tx<'_>,
+    key: AccountKey,
+    posting: Uuid,
+    (promise, part): (&Promise, Money),
+    now: DateTime<Utc>,
+) -> Result<(), db::Error> {
+    let Promise { id, outstanding, repaid_at, .. } = promise;
+    let (tenant, account) = (key.tenant.0, key.account.0);
+    let paid = tx
+        .execute(PAY, &[&tenant, id, &posting, outstanding, repaid_at, &part, &account, &now])
+        .await?;
+    db::exactly_one(paid, "promised_payments.pay")
+}
