@@ -24,7 +24,7 @@ use tower::ServiceExt;
 use tower_service::Service;
 
 use crate::config::{HumanDuration, Secret};
-use crate::rpc::unavailable;
+use crate::rpc::{Deadline, unavailable};
 use crate::telemetry;
 
 /// How long an address is left out after one broken call; doubled with each further one.
@@ -284,12 +284,35 @@ impl Shared {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// What a call that got no answer is to its caller. tonic says `CANCELLED` both when its timer
+    /// fires, which is not the address's fault, and when the connection goes under the call.
+    fn translated(&self, peer: &Peer, error: tonic::codegen::StdError) -> Status {
+        if is_timeout(error.as_ref()) {
+            return Deadline::exceeded().status();
+        }
+        self.broke(peer);
+        tracing::debug!(address = %peer.address, error, "a call broke");
+        unavailable("the connection broke; retry with the same request id").status()
+    }
+
     fn broke(&self, peer: &Peer) {
         let before = peer.broken_in_a_row.fetch_add(1, Ordering::Relaxed);
         let out = EJECT_FIRST.saturating_mul(1 << before.min(10)).min(EJECT_MOST);
         let until = self.now_ms().saturating_add(u64::try_from(out.as_millis()).unwrap_or(0));
         peer.out_until_ms.store(until, Ordering::Relaxed);
     }
+}
+
+/// Whether tonic's own timer ended the call.
+fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut level = Some(error);
+    while let Some(error) = level {
+        if error.is::<tonic::TimeoutExpired>() {
+            return true;
+        }
+        level = error.source();
+    }
+    false
 }
 
 impl Peer {
@@ -325,16 +348,7 @@ impl Service<Request<Body>> for Channel {
                     peer.worked();
                     Ok(response)
                 }
-                Err(error) => {
-                    let status = Status::from_error(error.into());
-                    // A deadline of ours says nothing about the address.
-                    if status.code() != tonic::Code::Cancelled {
-                        shared.broke(&peer);
-                        tracing::debug!(address = %peer.address, %status, "a call broke");
-                        return Err(unavailable("the connection broke").status());
-                    }
-                    Err(status)
-                }
+                Err(error) => Err(shared.translated(&peer, error.into())),
             }
         })
     }

@@ -107,7 +107,7 @@ where
         let patience = left.min(retry.attempt_timeout);
         let status = match tokio::time::timeout(patience, attempt(patience)).await {
             Ok(Ok(response)) => return Ok(response),
-            Ok(Err(status)) => told(status),
+            Ok(Err(status)) => status,
             Err(_elapsed) => Deadline::exceeded().status(),
         };
         if tried >= retry.attempts || !may_retry(status.code()) || !retry.may_spend() {
@@ -118,15 +118,6 @@ where
             return Err(status);
         }
         tokio::time::sleep(wait).await;
-    }
-}
-
-/// tonic's client says `CANCELLED` when its own timer fires.
-fn told(status: Status) -> Status {
-    if status.code() == Code::Cancelled && status.message() == "Timeout expired" {
-        Deadline::exceeded().status()
-    } else {
-        status
     }
 }
 
@@ -153,10 +144,10 @@ mod tests {
             let code = codes[usize::min(tried.get() as usize, codes.len() - 1)];
             tried.set(tried.get() + 1);
             async move {
-                match code {
-                    Code::Ok => Ok(Response::new(7)),
-                    code => Err(refuse(code, Reason::Contention, "no").status()),
+                if code == Code::Ok {
+                    return Ok(Response::new(7));
                 }
+                Err(refuse(code, Reason::Contention, "no").status())
             }
         })
         .await;

@@ -231,10 +231,9 @@ impl Guarded {
     /// Why the stream should end although its handler has nothing to say.
     fn poll_reasons_to_end(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Refusal> {
         let mut this = self.project();
-        if let Some(deadline) = this.deadline.as_mut().as_pin_mut() {
-            if deadline.poll(context).is_ready() {
-                return Poll::Ready(Deadline::exceeded());
-            }
+        let deadline = this.deadline.as_mut().as_pin_mut();
+        if deadline.is_some_and(|deadline| deadline.poll(context).is_ready()) {
+            return Poll::Ready(Deadline::exceeded());
         }
         if this.stopped.poll(context).is_ready() {
             return Poll::Ready(draining());

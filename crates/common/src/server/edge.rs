@@ -33,6 +33,9 @@ const HEALTH_IDLE_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// to a moment.
 const LONGEST_STREAM: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// A service with its name.
+pub(super) type Named = (&'static str, Arc<dyn Handler>);
+
 /// A service, whatever its type.
 pub(super) trait Handler: Send + Sync {
     /// Begins a call.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 
-use super::edge::Handler;
+use super::edge::{Handler, Named};
 use crate::identity::{Access, MethodInfo, Methods};
 
 /// How often it is asked.
@@ -37,10 +37,7 @@ pub(super) struct Health {
 impl Health {
     /// Health of these services, and the gRPC service that tells it. Not ready before the first
     /// answers.
-    pub(super) fn new(
-        services: &[&'static str],
-        questions: Vec<Ready>,
-    ) -> (Health, Option<(&'static str, Arc<dyn Handler>)>) {
+    pub(super) fn new(services: &[&'static str], questions: Vec<Ready>) -> (Health, Named) {
         let (reporter, service) = health_reporter();
         let names: Vec<&'static str> =
             ["", "readiness"].into_iter().chain(services.iter().copied()).collect();
@@ -50,7 +47,7 @@ impl Health {
             questions: questions.into(),
             ready: Arc::new(AtomicBool::new(false)),
         };
-        (health, Some(named(service)))
+        (health, named(service))
     }
 
     /// Whether calls can be served.
@@ -97,7 +94,7 @@ impl Health {
 }
 
 /// A generated server with its name.
-pub(super) fn named<S>(service: S) -> (&'static str, Arc<dyn Handler>)
+pub(super) fn named<S>(service: S) -> Named
 where
     S: tonic::server::NamedService + Handler + 'static,
 {

@@ -57,7 +57,7 @@ use crate::config::{Drain, Limits, Listen, Tls};
 use crate::identity::{Identity, MethodTable, Methods};
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::telemetry::Telemetry;
-use edge::{Edge, Handler};
+use edge::{Edge, Handler, Named};
 use health::{Health, Ready};
 
 /// The largest message either way: pass it to `max_decoding_message_size` of every service.
@@ -84,7 +84,7 @@ pub struct Server {
     descriptors: &'static [u8],
     ready: Vec<Ready>,
     telemetry: Option<Telemetry>,
-    services: Vec<(&'static str, Arc<dyn Handler>)>,
+    services: Vec<Named>,
 }
 
 impl Server {
@@ -187,11 +187,8 @@ impl Server {
         let (health, health_service) = Health::new(&names, self.ready);
         let mut services: HashMap<&'static str, Arc<dyn Handler>> =
             self.services.into_iter().collect();
-        for (name, handler) in
-            health_service.into_iter().chain(reflection::services(&names, self.descriptors)?)
-        {
-            services.insert(name, handler);
-        }
+        services.extend([health_service]);
+        services.extend(reflection::services(&names, self.descriptors)?);
         health::add_methods(&mut methods);
         reflection::add_methods(&mut methods, identity.is_development());
 

@@ -3,12 +3,10 @@
 //! The descriptors of google.rpc are registered too: only then does grpcurl decode the details of
 //! an error.
 
-use std::sync::Arc;
-
 use tonic_reflection::server::Builder;
 
 use super::Error;
-use super::edge::Handler;
+use super::edge::Named;
 use super::health::named;
 use crate::identity::{Access, MethodInfo, Methods, Role};
 
@@ -19,7 +17,7 @@ const PACKAGES: [&str; 2] = ["grpc.reflection.v1", "grpc.reflection.v1alpha"];
 pub(super) fn services(
     names: &[&'static str],
     descriptors: &'static [u8],
-) -> Result<[(&'static str, Arc<dyn Handler>); 2], Error> {
+) -> Result<[Named; 2], Error> {
     let builder = || {
         let mut builder = Builder::configure()
             .register_encoded_file_descriptor_set(descriptors)
