@@ -530,7 +530,8 @@ pub mod account_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Changes the fields named by the mask: `display_name`, `notification_email`, and of the legal entity
-        /// `name`, `kpp`, `ogrn`, `address`. The INN never changes (R-53).
+        /// `name`, `kpp`, `ogrn`, `address`. The INN never changes (R-53); an account that has no legal entity
+        /// yet gets one by the path `legal_entity`.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"account":{"name":"accounts/north","display_name":"North Media"},"update_mask":"displayName","request_id":"rename-north"}' localhost:7401 adspend.billing.v1.AccountService/UpdateAccount
@@ -773,7 +774,8 @@ pub mod account_service_server {
             tonic::Status,
         >;
         /// Changes the fields named by the mask: `display_name`, `notification_email`, and of the legal entity
-        /// `name`, `kpp`, `ogrn`, `address`. The INN never changes (R-53).
+        /// `name`, `kpp`, `ogrn`, `address`. The INN never changes (R-53); an account that has no legal entity
+        /// yet gets one by the path `legal_entity`.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"account":{"name":"accounts/north","display_name":"North Media"},"update_mask":"displayName","request_id":"rename-north"}' localhost:7401 adspend.billing.v1.AccountService/UpdateAccount

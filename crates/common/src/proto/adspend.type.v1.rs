@@ -127,6 +127,8 @@ pub enum Reason {
     AccountUnknown = 43,
     /// UNAUTHENTICATED or PERMISSION_DENIED: the admission token has expired and cannot be cancelled.
     TokenExpired = 44,
+    /// FAILED_PRECONDITION: the account has no legal entity that an invoice could name as the payer.
+    LegalEntityRequired = 45,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -180,6 +182,7 @@ impl Reason {
             Self::BalanceOverflow => "REASON_BALANCE_OVERFLOW",
             Self::AccountUnknown => "REASON_ACCOUNT_UNKNOWN",
             Self::TokenExpired => "REASON_TOKEN_EXPIRED",
+            Self::LegalEntityRequired => "REASON_LEGAL_ENTITY_REQUIRED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -230,6 +233,7 @@ impl Reason {
             "REASON_BALANCE_OVERFLOW" => Some(Self::BalanceOverflow),
             "REASON_ACCOUNT_UNKNOWN" => Some(Self::AccountUnknown),
             "REASON_TOKEN_EXPIRED" => Some(Self::TokenExpired),
+            "REASON_LEGAL_ENTITY_REQUIRED" => Some(Self::LegalEntityRequired),
             _ => None,
         }
     }
