@@ -170,8 +170,10 @@ impl Plan {
         for item in items {
             plan.has_cancels |= matches!(item, Item::Cancel(_));
             let Some(token) = item.token() else {
-                if let Item::Charge(Charge { target: Target::Late { account_no, campaign_no }, .. }) =
-                    item
+                if let Item::Charge(Charge {
+                    target: Target::Late { account_no, campaign_no },
+                    ..
+                }) = item
                 {
                     plan.headroom.extend(levels(*account_no, *campaign_no, today));
                 }

@@ -20,11 +20,15 @@
 //! written in the order of asking. Several replicas write to one account as well; the row locks of
 //! a group keep them apart.
 
+pub mod audit;
 mod batch;
 mod copy;
 mod metrics;
-pub(crate) mod rules;
+mod rules;
+pub mod settlement;
 mod store;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::collections::HashMap;
@@ -79,7 +83,7 @@ impl Default for Settings {
             queued_charges: 65_536,
             stream_batches: 64,
             settle_every: HumanDuration::from_secs(1),
-            claim: HumanDuration::from_secs(30),
+            claim: HumanDuration::from_secs(10),
         }
     }
 }
@@ -189,8 +193,8 @@ pub enum Error {
     #[error("charges are not taken any more")]
     Closed,
     /// The amounts are beyond what can be stored.
-    #[error("the charges cannot be added up")]
-    Overflow(#[from] batch::Overflow),
+    #[error("the charges add up to more than can be stored")]
+    Overflow,
     /// The database failed.
     #[error("charges could not be stored")]
     Db(#[from] db::Error),
@@ -201,7 +205,7 @@ impl Error {
     fn is_about_content(&self) -> bool {
         match self {
             Error::Overloaded | Error::Closed => false,
-            Error::Overflow(_) => true,
+            Error::Overflow => true,
             Error::Db(error) => match error {
                 db::Error::Constraint { .. } | db::Error::Other(_) => true,
                 db::Error::Contention { .. }
@@ -295,7 +299,9 @@ impl Charges {
                     Ok(Booked { day, late, replayed, currency })
                 }
                 Some(Verdict::Refused(why)) => Err(Refusal::from(why)),
-                Some(Verdict::Cancelled { .. }) | None => unreachable!("a charge, and one for each"),
+                Some(Verdict::Cancelled { .. }) | None => {
+                    unreachable!("a charge, and one for each")
+                }
             }
         });
         Ok(results.collect())
@@ -338,7 +344,10 @@ impl Charges {
         ids.dedup();
         let mut named = store::campaigns(&self.0.db.get().await?, &ids).await?;
         named.retain(|named| caller.sees(&named.tenant));
-        Ok(named.into_iter().map(|named| (named.id, (named.account_no, named.campaign_no))).collect())
+        Ok(named
+            .into_iter()
+            .map(|named| (named.id, (named.account_no, named.campaign_no)))
+            .collect())
     }
 
     /// The currencies of the accounts that there are and that the caller sees.
@@ -392,7 +401,11 @@ impl Charges {
         let waiting: Vec<_> = parts
             .into_iter()
             .enumerate()
-            .map(|(shard, part)| if part.is_empty() { Ok(None) } else { self.queue(shard, part).map(Some) })
+            .map(
+                |(shard, part)| {
+                    if part.is_empty() { Ok(None) } else { self.queue(shard, part).map(Some) }
+                },
+            )
             .collect();
         let mut verdicts = Vec::with_capacity(waiting.len());
         for waiting in waiting {
@@ -415,6 +428,9 @@ impl Charges {
         shard: usize,
         items: Vec<Item>,
     ) -> Result<oneshot::Receiver<Result<Vec<Verdict>, Error>>, Error> {
+        if self.0.closed.is_cancelled() {
+            return Err(Error::Closed);
+        }
         let shard = self.0.shards.get(shard).ok_or(Error::Closed)?;
         let charges = u32::try_from(items.len()).map_err(|_| Error::Overloaded)?;
         let room = Arc::clone(&shard.room)

@@ -184,9 +184,21 @@ mod tests {
     fn table_of_effects() {
         let (price, reserved) = (money(3), money(10));
         for (name, got, expected) in [
-            ("open: the owner frees the rest", settled(Books::Open, price, reserved), effect(3, 0, 3, 10)),
-            ("final: the books free the rest", settled(Books::Final, price, reserved), effect(3, 0, 10, 10)),
-            ("resolved: nothing is reserved", settled(Books::Resolved, price, reserved), effect(3, 3, 0, 10)),
+            (
+                "open: the owner frees the rest",
+                settled(Books::Open, price, reserved),
+                effect(3, 0, 3, 10),
+            ),
+            (
+                "final: the books free the rest",
+                settled(Books::Final, price, reserved),
+                effect(3, 0, 10, 10),
+            ),
+            (
+                "resolved: nothing is reserved",
+                settled(Books::Resolved, price, reserved),
+                effect(3, 3, 0, 10),
+            ),
             ("open: the owner frees all", cancelled(Books::Open, reserved), effect(0, 0, 0, 10)),
             ("final: the books free all", cancelled(Books::Final, reserved), effect(0, 0, 10, 10)),
             ("resolved: all is free", cancelled(Books::Resolved, reserved), effect(0, 0, 0, 10)),
@@ -206,11 +218,36 @@ mod tests {
         for (name, same_id, ended, expected) in [
             ("new", None, Ended::No, Step::Book),
             ("a repeat", first(said), Ended::Settled, replay),
-            ("another price", first(Said { price: money(4), ..said }), Ended::Settled, refuse(Refused::IdReused)),
-            ("another admission", first(Said { admission: Some((7, 2)), ..said }), Ended::No, refuse(Refused::IdReused)),
-            ("another campaign", first(Said { campaign_no: 2, ..said }), Ended::No, refuse(Refused::IdReused)),
-            ("was a late conversion", first(Said { admission: None, ..said }), Ended::No, refuse(Refused::IdReused)),
-            ("the id decides before the admission", first(Said { price: money(4), ..said }), Ended::Cancelled, refuse(Refused::IdReused)),
+            (
+                "another price",
+                first(Said { price: money(4), ..said }),
+                Ended::Settled,
+                refuse(Refused::IdReused),
+            ),
+            (
+                "another admission",
+                first(Said { admission: Some((7, 2)), ..said }),
+                Ended::No,
+                refuse(Refused::IdReused),
+            ),
+            (
+                "another campaign",
+                first(Said { campaign_no: 2, ..said }),
+                Ended::No,
+                refuse(Refused::IdReused),
+            ),
+            (
+                "was a late conversion",
+                first(Said { admission: None, ..said }),
+                Ended::No,
+                refuse(Refused::IdReused),
+            ),
+            (
+                "the id decides before the admission",
+                first(Said { price: money(4), ..said }),
+                Ended::Cancelled,
+                refuse(Refused::IdReused),
+            ),
             ("settled under another id", None, Ended::Settled, refuse(Refused::TokenUsed)),
             ("cancelled", None, Ended::Cancelled, refuse(Refused::TokenUsed)),
         ] {

@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use futures_util::SinkExt;
 
 use super::batch::{Charge, Folded, Gain, HeadroomKey, Item, NewRow, SliceKey, SliceRow};
-use super::rules::{Books, Recorded, Said};
 use super::copy;
+use super::rules::{Books, Recorded, Said};
 
 const LOCK_HEADROOM: &str = "-- charges.lock_headroom
 SELECT 1
@@ -334,8 +334,7 @@ async fn update_holds(tx: &Tx<'_>, folded: &Folded, now: DateTime<Utc>) -> Resul
     let charged = column(&folded.holds, |gain| gain.effect.charged.micros());
     let freed = column(&folded.holds, |gain| gain.effect.freed.micros());
     let unreserved = column(&folded.holds, |gain| gain.effect.unreserved.micros());
-    let params: [&(dyn ToSql + Sync); 6] =
-        [&accounts, &holds, &charged, &freed, &unreserved, &now];
+    let params: [&(dyn ToSql + Sync); 6] = [&accounts, &holds, &charged, &freed, &unreserved, &now];
     let touched = tx.execute(UPDATE_HOLDS, &params).await?;
     expect(touched, folded.holds.len(), "charges.update_holds")
 }
@@ -349,8 +348,7 @@ async fn update_slices(tx: &Tx<'_>, folded: &Folded) -> Result<(), Error> {
     let charged = column(&folded.slices, |gain| gain.effect.charged.micros());
     let closed = column(&folded.slices, |gain| gain.effect.closed.micros());
     let cancellations = column(&folded.slices, |gain| gain.cancellations);
-    let params: [&(dyn ToSql + Sync); 5] =
-        [&accounts, &slices, &charged, &closed, &cancellations];
+    let params: [&(dyn ToSql + Sync); 5] = [&accounts, &slices, &charged, &closed, &cancellations];
     let touched = tx.execute(UPDATE_SLICES, &params).await?;
     expect(touched, folded.slices.len(), "charges.update_slices")
 }
@@ -398,8 +396,7 @@ async fn add_cancellations(
     folded: &Folded,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    let tokens: Vec<_> =
-        folded.cancelled.iter().filter_map(|at| items.get(*at)?.token()).collect();
+    let tokens: Vec<_> = folded.cancelled.iter().filter_map(|at| items.get(*at)?.token()).collect();
     if tokens.is_empty() {
         return Ok(());
     }

@@ -21,6 +21,7 @@ use adspend_common::time::{Clock, Day};
 use foldhash::{HashMap, HashMapExt};
 use rand::Rng;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{self, Folded, Item, Known, Plan, SliceRow, Verdict};
@@ -85,7 +86,7 @@ enum Failed {
     Repeat,
     /// Headroom rows were missing; they are there now.
     RowsAdded,
-    Overflow(batch::Overflow),
+    Overflow,
     Db(db::Error),
 }
 
@@ -178,13 +179,14 @@ impl Writer {
         self.careful = self.careful.saturating_sub(1);
         let mut unknown = None;
         let mut latest = None;
+        let began = Instant::now();
         for attempt in 1..=ATTEMPTS {
             if latest.is_some() {
                 tokio::time::sleep(jittered(attempt)).await;
             }
             match self.attempt(items, complete).await {
                 Ok(folded) => {
-                    self.metrics.wrote(&folded);
+                    self.metrics.wrote(&folded, began.elapsed());
                     return Ok(folded.verdicts);
                 }
                 Err(Failed::RowsAdded) => {}
@@ -196,7 +198,7 @@ impl Writer {
                 Err(Failed::Repeat) => {
                     latest = Some(db::Error::other("the same charges were written all the time"));
                 }
-                Err(Failed::Overflow(overflow)) => return Err(Error::Overflow(overflow)),
+                Err(Failed::Overflow) => return Err(Error::Overflow),
                 Err(Failed::Db(error @ db::Error::Contention { .. })) => latest = Some(error),
                 Err(Failed::Db(error @ db::Error::OutcomeUnknown(_))) => {
                     // The charges themselves tell whether they were written.
@@ -226,7 +228,7 @@ impl Writer {
         }
         let known = look_up(&tx, items, &plan, &slices, complete).await?;
         let folded =
-            batch::fold(items, &plan, &slices, known, now).map_err(Failed::Overflow)?;
+            batch::fold(items, &plan, &slices, known, now).map_err(|_| Failed::Overflow)?;
         store::write(&tx, items, &folded, now).await?;
         tx.commit().await?;
         Ok(folded)
@@ -265,7 +267,11 @@ async fn look_up<'a>(
     }
     let (found, settled, cancelled) = tokio::try_join!(
         async {
-            if charges.is_empty() { Ok(Vec::new()) } else { store::find_charges(tx, &charges).await }
+            if charges.is_empty() {
+                Ok(Vec::new())
+            } else {
+                store::find_charges(tx, &charges).await
+            }
         },
         store::find_settled(tx, &maybe_settled),
         store::find_cancelled(tx, &maybe_cancelled),
