@@ -1,0 +1,26 @@
+//! Who may call what. A method without a row is denied, and the service does not start; the same
+//! for a row without a method.
+
+use adspend_common::identity::MethodTable;
+use adspend_common::identity::Role::{self, Advertiser, Agency, Auditor, Operator};
+
+/// Who owns campaigns and budgets, and our own people.
+const OWNERS: &[Role] = &[Operator, Agency, Advertiser];
+
+/// Those, and who reads everything.
+const READERS: &[Role] = &[Operator, Agency, Advertiser, Auditor];
+
+/// A row for every method of every service.
+pub(crate) const METHODS: MethodTable = &[
+    ("/adspend.pacing.v1.CampaignService/CreateCampaign", OWNERS),
+    ("/adspend.pacing.v1.CampaignService/GetCampaign", READERS),
+    ("/adspend.pacing.v1.CampaignService/ListCampaigns", READERS),
+    ("/adspend.pacing.v1.CampaignService/UpdateCampaign", OWNERS),
+    ("/adspend.pacing.v1.CampaignService/PauseCampaign", OWNERS),
+    ("/adspend.pacing.v1.CampaignService/ResumeCampaign", OWNERS),
+    ("/adspend.pacing.v1.BudgetService/SetBudget", OWNERS),
+    ("/adspend.pacing.v1.BudgetService/RemoveBudget", OWNERS),
+    ("/adspend.pacing.v1.BudgetService/GetBudget", READERS),
+    ("/adspend.pacing.v1.BudgetService/ListBudgetChanges", READERS),
+    ("/adspend.pacing.v1.BudgetService/PreviewBudgetChange", READERS),
+];

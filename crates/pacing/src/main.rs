@@ -1,0 +1,2 @@
+//! The `adspend-pacing` binary.
+fn main() {}
