@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
 use adspend_common::{
     config::{
-        self, Auth, Database, Drain, HumanDuration, Limits, Listen, Secret, Telemetry, system_clock,
+        self, Auth, Database, Drain, HumanDuration, Limits, Listen, Secret, Telemetry, Tls, system_clock,
     },
     money::{Currency, Money},
 };
@@ -41,6 +41,9 @@ pub struct Config {
     /// Who may call.
     #[serde(default)]
     pub auth: Auth,
+    /// Certificates; plain text without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// How the process stops.
     #[serde(default)]
     pub drain: Drain,
@@ -76,6 +79,7 @@ impl Config {
             limits: Limits::default(),
             telemetry: Telemetry::default(),
             auth: Auth::default(),
+            tls: None,
             drain: Drain::default(),
             ledger: Ledger::default(),
             invoices: Invoices::default(),

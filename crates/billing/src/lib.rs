@@ -1,9 +1,12 @@
 //! The billing service.
 
 pub mod accounts;
+pub mod app;
 pub mod config;
+mod grpc;
 pub mod holds;
 mod invoices;
+mod jobs;
 pub mod ledger;
 mod payments;
 mod promised_payments;

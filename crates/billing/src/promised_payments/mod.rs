@@ -62,9 +62,6 @@ pub(crate) enum Error {
     /// Repaying says no.
     #[error(transparent)]
     NotRepaid(#[from] NotRepaid),
-    /// The account is blocked or has moved.
-    #[error("{0} is blocked")]
-    Blocked(String),
     /// The request is a repeat of another.
     #[error(transparent)]
     Request(#[from] requests::Error),
@@ -82,9 +79,7 @@ impl db::Contended for Error {
             Error::Db(cause) => cause.is_contention(),
             Error::Request(cause) => cause.is_contention(),
             Error::Ledger(cause) => cause.is_contention(),
-            Error::NotFound(_) | Error::Refused(_) | Error::NotRepaid(_) | Error::Blocked(_) => {
-                false
-            }
+            Error::NotFound(_) | Error::Refused(_) | Error::NotRepaid(_) => false,
         }
     }
 }

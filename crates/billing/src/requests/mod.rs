@@ -118,13 +118,9 @@ pub(crate) async fn finish<T>(tx: &Tx<'_>, call: &Call<T>, answer: &T) -> Result
 
 /// Runs work to its end, whether or not the caller waits for it: a handler that is dropped at its deadline
 /// must not leave a transaction half done on a pooled connection.
-pub(crate) async fn detached<T, E>(
-    work: impl Future<Output = Result<T, E>> + Send + 'static,
-) -> Result<T, E>
-where
-    T: Send + 'static,
-    E: Send + 'static,
-{
+pub(crate) async fn detached<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
     match tokio::spawn(work.in_current_span()).await {
         Ok(result) => result,
         Err(ended) => match ended.try_into_panic() {

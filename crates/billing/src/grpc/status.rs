@@ -1,0 +1,158 @@
+//! Our errors on the wire: this file and its part for the ledger, `ledger_status.rs`, alone name gRPC codes.
+
+use adspend_common::{
+    db,
+    money::Currency,
+    rpc::{self, Code, Reason, Refusal, Violations, precondition, refuse},
+};
+
+use crate::{
+    accounts, invoices, payments, promised_payments,
+    promised_payments::rules::Why,
+    requests, transactions,
+};
+
+impl From<requests::Error> for Refusal {
+    fn from(error: requests::Error) -> Refusal {
+        let text = error.to_string();
+        match error {
+            requests::Error::Reused => refuse(Code::AlreadyExists, Reason::RequestIdReused, text),
+            requests::Error::Db(cause) => cause.into(),
+        }
+    }
+}
+
+/// Lost against concurrent calls more often than is tried.
+fn contention() -> Refusal {
+    refuse(Code::Aborted, Reason::Contention, "lost against concurrent calls; retry")
+}
+
+fn currency_mismatch(text: String, expected: Currency, found: Currency) -> Refusal {
+    precondition(Reason::CurrencyMismatch, text).with("expected", expected).with("found", found)
+}
+
+impl From<accounts::Error> for Refusal {
+    fn from(error: accounts::Error) -> Refusal {
+        use accounts::Error as E;
+        let text = error.to_string();
+        match error {
+            E::NotFound(name) => rpc::not_found(&name),
+            E::Exists(name) => {
+                refuse(Code::AlreadyExists, Reason::AlreadyExists, text).with("resource", name)
+            }
+            E::NotYours => refuse(Code::PermissionDenied, Reason::PermissionDenied, text),
+            E::CurrencyMismatch { expected, found } => currency_mismatch(text, expected, found),
+            E::Blocked(name) => precondition(Reason::AccountBlocked, text).about(name),
+            E::Wrong(fields) => {
+                let mut violations = Violations::new();
+                for (field, what) in &fields {
+                    violations.add(field, *what);
+                }
+                match violations.check() {
+                    Err(refusal) => refusal,
+                    Ok(()) => rpc::fault(&E::Wrong(fields)),
+                }
+            }
+            E::EtagMismatch => refuse(Code::Aborted, Reason::EtagMismatch, text),
+            E::AlreadyInState(name) => precondition(Reason::AlreadyInState, text).about(name),
+            E::NotAttachable { account, why } => precondition(Reason::NotAttachable, text)
+                .about(account)
+                .with("refusals", why.join(",")),
+            E::NotDetachable { account, why } => precondition(Reason::NotDetachable, text)
+                .about(account)
+                .with("refusals", why.join(",")),
+            E::Moved => contention(),
+            E::Request(cause) => cause.into(),
+            E::Ledger(cause) => cause.into(),
+            E::Db(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<invoices::Error> for Refusal {
+    fn from(error: invoices::Error) -> Refusal {
+        use invoices::{Error as E, Refusal as R};
+        let text = error.to_string();
+        match error {
+            E::NotFound(name) => rpc::not_found(&name),
+            E::Refused(refusal) => match refusal {
+                R::Blocked => precondition(Reason::AccountBlocked, text),
+                R::ClientOfAgency => precondition(Reason::ClientOfAgency, text),
+                R::NoPayer => precondition(Reason::LegalEntityRequired, text),
+                R::Currency { expected, found } => currency_mismatch(text, expected, found),
+                R::BelowMinimum { gross, net } => precondition(Reason::AmountBelowMinimum, text)
+                    .with("minimum", gross)
+                    .with("minimum_without_vat", net),
+            },
+            E::Paid(name) => precondition(Reason::AlreadyPaid, text).about(name),
+            E::Cancelled(name) => precondition(Reason::InvoiceCancelled, text).about(name),
+            E::Request(cause) => cause.into(),
+            E::Db(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<payments::Error> for Refusal {
+    fn from(error: payments::Error) -> Refusal {
+        use payments::{Error as E, Refusal as R};
+        let text = error.to_string();
+        match error {
+            E::NotFound(name) => rpc::not_found(&name),
+            E::Refused(refusal) => match refusal {
+                R::NotUnallocated => precondition(Reason::PaymentNotUnallocated, text),
+                R::ClientOfAgency => precondition(Reason::ClientOfAgency, text),
+                R::Currency { expected, found } => currency_mismatch(text, expected, found),
+                R::InvoicePaid => precondition(Reason::AlreadyPaid, text),
+                R::InvoiceCancelled => precondition(Reason::InvoiceCancelled, text),
+            },
+            E::Moved => contention(),
+            E::Request(cause) => cause.into(),
+            E::Ledger(cause) => cause.into(),
+            E::Db(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<promised_payments::Error> for Refusal {
+    fn from(error: promised_payments::Error) -> Refusal {
+        use promised_payments::{Error as E, NotRepaid as N, Refusal as R};
+        let text = error.to_string();
+        let names = |why: &[Why]| why.iter().map(|why| why.name()).collect::<Vec<_>>().join(",");
+        match error {
+            E::NotFound(name) => rpc::not_found(&name),
+            E::Refused(refusal) => match refusal {
+                R::Currency { expected, found } => currency_mismatch(text, expected, found),
+                R::Overdue(why) => {
+                    precondition(Reason::PromiseOverdue, text).with("refusals", names(&why))
+                }
+                R::NotAvailable(why) => {
+                    precondition(Reason::PromiseNotAvailable, text).with("refusals", names(&why))
+                }
+                R::BelowMinimum(minimum) => {
+                    precondition(Reason::AmountBelowMinimum, text).with("minimum", minimum)
+                }
+                R::AboveMaximum(maximum) => {
+                    precondition(Reason::AmountAboveMaximum, text).with("maximum", maximum)
+                }
+            },
+            E::NotRepaid(N::AlreadyRepaid) => precondition(Reason::PromiseAlreadyRepaid, text),
+            E::NotRepaid(N::Insufficient { own, needed }) => {
+                precondition(Reason::InsufficientFunds, text)
+                    .with("available", own)
+                    .with("required", needed)
+            }
+            E::Request(cause) => cause.into(),
+            E::Ledger(cause) => cause.into(),
+            E::Db(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<transactions::Error> for Refusal {
+    fn from(error: transactions::Error) -> Refusal {
+        match error {
+            transactions::Error::NotFound(name) => rpc::not_found(&name),
+            transactions::Error::Db(cause) => db::Error::into(cause),
+        }
+    }
+}
