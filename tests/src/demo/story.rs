@@ -1,0 +1,262 @@
+//! What people do: the set-up before the traffic, and the acts of the week at their times.
+
+use std::sync::Arc;
+
+use adspend_common::{
+    proto::adspend::{
+        billing::v1::{AccountKind, PaymentState},
+        pacing::v1::BudgetUnit,
+    },
+    time::Clock,
+};
+use chrono::{DateTime, Utc};
+
+use super::{
+    fleet::Fleet,
+    marketing,
+    office::{Company, Office},
+    scenario::{ACCOUNTS, AGENCY, ATELIER, Act, CAMPAIGNS, MONO, account_name, campaign_name},
+    table::{moment, roubles},
+};
+use crate::{processes::Failure, stack::Replica};
+
+const NORTH: Company = Company { name: "North LLC", inn: "7707083893", kpp: "773601001" };
+const SOLO: Company = Company { name: "Mono LLC", inn: "7743001840", kpp: "774301001" };
+/// Pays for somebody else's invoice.
+const STRANGER: Company = Company { name: "Stranger LLC", inn: "7736207543", kpp: "773601001" };
+
+/// The agency pays this much, and moves most of it to its clients.
+const AGENCY_PAYS: i64 = 30_000;
+const CLIENTS_GET: [(usize, i64); 2] = [(ATELIER, 7_000), (1, 6_000)];
+/// Three days of what its campaign could spend.
+const MONO_PAYS: i64 = 2_000;
+const STRANGER_PAYS: i64 = 1_600;
+const PROMISE: i64 = 5_000;
+const MORE: i64 = 3_000;
+const BACK: i64 = 500;
+
+/// What everybody who acts needs, and what they have to remember.
+pub(crate) struct Story<'a> {
+    pub(crate) clock: &'a Clock,
+    pub(crate) office: &'a Office,
+    pub(crate) fleet: &'a Arc<Fleet>,
+    pub(crate) seen: Seen,
+}
+
+/// What the summary says of the story.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Replicas that were killed.
+    pub(crate) killed: u32,
+    pub(crate) restarted: u32,
+    pub(crate) promises_repaid: u32,
+    pub(crate) payments_allocated: u32,
+    /// Money that came from outside, in roubles.
+    pub(crate) paid_in: i64,
+    promise: Option<String>,
+    payment: Option<adspend_common::proto::adspend::billing::v1::Payment>,
+    invoice: String,
+}
+
+impl Story<'_> {
+    fn say(&self, text: &str) {
+        println!("{}  {text}", moment(self.clock.now()));
+    }
+
+    /// Accounts, money, campaigns and budgets, before the first opportunity.
+    pub(crate) async fn set_up(&mut self) -> Result<(), Failure> {
+        let office = self.office;
+        let agency = format!("accounts/{AGENCY}");
+        office.open_account(AGENCY, "North", AccountKind::Agency, "", Some(NORTH)).await?;
+        for (number, account) in ACCOUNTS.iter().enumerate() {
+            let (kind, of, company) = if number == MONO {
+                (AccountKind::Advertiser, "", Some(SOLO))
+            } else {
+                (AccountKind::Client, agency.as_str(), None)
+            };
+            office.open_account(account.id, account.title, kind, of, company).await?;
+        }
+        self.say("agency north with clients atelier and boutique, and direct advertiser mono");
+        self.pay_invoice(&agency, AGENCY_PAYS, NORTH, "1").await?;
+        self.pay_invoice(&account_name(MONO), MONO_PAYS, SOLO, "2").await?;
+        for (client, units) in CLIENTS_GET {
+            let (client, id) = (account_name(client), format!("transfer-{client}"));
+            office.transfer(&agency, &client, units, &id).await?;
+            self.say(&format!("transfer of {units} from {agency} to {client}"));
+        }
+        for number in 0..CAMPAIGNS.len() {
+            marketing::create_campaign(self.fleet, number).await?;
+        }
+        for (number, account) in ACCOUNTS.iter().enumerate() {
+            if let Some(units) = account.daily_roubles {
+                self.set_budget(&account_name(number), units, BudgetUnit::AverageDaily, "first")
+                    .await?;
+            }
+        }
+        for (number, campaign) in CAMPAIGNS.iter().enumerate() {
+            if let Some((units, unit)) = campaign.budget {
+                self.set_budget(&campaign_name(number), units, unit, "first").await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn pay_invoice(
+        &mut self,
+        account: &str,
+        units: i64,
+        payer: Company,
+        number: &str,
+    ) -> Result<(), Failure> {
+        let invoice = self.office.invoice(account, units, &format!("invoice-{number}")).await?;
+        let payment = self.office.pay(&invoice, payer, &format!("payment-{number}")).await?;
+        if payment.state() != PaymentState::Credited {
+            let state = payment.state().as_str_name();
+            return Err(format!("payment {number}: {state} {}", payment.unallocated_reason).into());
+        }
+        self.seen.paid_in += units;
+        self.say(&format!("invoice {} of {account} over {units} is paid", invoice.number));
+        Ok(())
+    }
+
+    async fn set_budget(
+        &self,
+        parent: &str,
+        units: i64,
+        unit: BudgetUnit,
+        id: &str,
+    ) -> Result<(), Failure> {
+        let wanted = marketing::preview(self.fleet, parent, units, unit).await?;
+        let id = format!("{id}-{}", parent.replace('/', "-"));
+        let set = marketing::set_budget(self.fleet, parent, units, unit, &id).await?;
+        let ceilings = |budget: &adspend_common::proto::adspend::pacing::v1::Budget| {
+            let limits = budget.ceilings.iter().filter_map(|day| day.limit.as_ref());
+            limits
+                .map(|limit| roubles(limit.units * 1_000_000 + i64::from(limit.nanos) / 1_000))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let from = if set.pending.is_some() { "from tomorrow" } else { "at once" };
+        let unit = match unit {
+            BudgetUnit::Weekly => "a week",
+            BudgetUnit::AverageDaily | BudgetUnit::Unspecified => "a day",
+        };
+        self.say(&format!(
+            "budget of {parent}: {units} {unit}, {from}; ceilings to Sunday {}",
+            ceilings(&wanted)
+        ));
+        Ok(())
+    }
+
+    /// Carries out the acts, each at its time.
+    pub(crate) async fn week(
+        &mut self,
+        acts: &[(DateTime<Utc>, Act)],
+        victim: &mut Replica,
+    ) -> Result<(), Failure> {
+        for (at, act) in acts {
+            self.clock.sleep_until(*at).await;
+            self.act(*act, victim).await?;
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self, act: Act, victim: &mut Replica) -> Result<(), Failure> {
+        let agency = format!("accounts/{AGENCY}");
+        let (atelier, mono) = (account_name(ATELIER), account_name(MONO));
+        match act {
+            Act::TakePromise => {
+                let name = self.office.promise(&agency, PROMISE, "promise").await?;
+                self.seen.promise = Some(name);
+                self.say(&format!("{agency} takes a promised payment of {PROMISE}"));
+            }
+            Act::TransferMore => {
+                self.office.transfer(&agency, &atelier, MORE, "transfer-more").await?;
+                self.say(&format!("transfer of {MORE} from {agency} to {atelier}"));
+            }
+            Act::Decrease => {
+                self.set_budget(&campaign_name(3), 350, BudgetUnit::AverageDaily, "decrease")
+                    .await?;
+            }
+            Act::Increase => {
+                self.set_budget(&campaign_name(0), 450, BudgetUnit::AverageDaily, "increase")
+                    .await?;
+            }
+            Act::Kill => {
+                victim.kill().await?;
+                self.seen.killed += 1;
+                self.say("a replica of pacing is killed (SIGKILL); the others go on");
+            }
+            Act::Restart => {
+                victim.start().await?;
+                self.seen.restarted += 1;
+                self.say("it is back");
+            }
+            Act::WrongPayer => self.wrong_payer(&mono).await?,
+            Act::Pause => {
+                marketing::pause(self.fleet, &campaign_name(4)).await?;
+                self.say(&format!("{} is paused", campaign_name(4)));
+            }
+            Act::Resume => {
+                marketing::resume(self.fleet, &campaign_name(4)).await?;
+                self.say(&format!("{} goes on", campaign_name(4)));
+            }
+            Act::Allocate => self.allocate(&mono).await?,
+            Act::RepayPromise => self.repay(&agency).await?,
+            Act::Block => {
+                self.office.block(&mono, "block").await?;
+                self.say(&format!("{mono} is blocked"));
+            }
+            Act::Unblock => {
+                self.office.unblock(&mono, "unblock").await?;
+                self.say(&format!("{mono} is unblocked"));
+            }
+            Act::TransferBack => {
+                self.office.transfer(&account_name(1), &agency, BACK, "transfer-back").await?;
+                self.say(&format!("transfer of {BACK} back from {} to {agency}", account_name(1)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn wrong_payer(&mut self, mono: &str) -> Result<(), Failure> {
+        let invoice = self.office.invoice(mono, STRANGER_PAYS, "invoice-3").await?;
+        let payment = self.office.pay(&invoice, STRANGER, "payment-3").await?;
+        if payment.state() != PaymentState::Unallocated
+            || payment.unallocated_reason != "PAYER_MISMATCH"
+        {
+            let state = payment.state().as_str_name();
+            return Err(
+                format!("a stranger's payment: {state} {}", payment.unallocated_reason).into()
+            );
+        }
+        self.say(&format!(
+            "{} pays invoice {} of {mono}: unallocated, {}",
+            STRANGER.name, invoice.number, payment.unallocated_reason
+        ));
+        self.seen.invoice = invoice.name;
+        self.seen.payment = Some(payment);
+        Ok(())
+    }
+
+    async fn allocate(&mut self, mono: &str) -> Result<(), Failure> {
+        let Some(payment) = self.seen.payment.take() else { return Ok(()) };
+        let allocated =
+            self.office.allocate(&payment, mono, &self.seen.invoice, "allocate").await?;
+        if allocated.state() != PaymentState::Allocated {
+            return Err(format!("allocated: {}", allocated.state().as_str_name()).into());
+        }
+        self.seen.paid_in += STRANGER_PAYS;
+        self.seen.payments_allocated += 1;
+        self.say(&format!("the operator allocates {STRANGER_PAYS} to {mono}, which goes on"));
+        Ok(())
+    }
+
+    async fn repay(&mut self, agency: &str) -> Result<(), Failure> {
+        let Some(promise) = self.seen.promise.take() else { return Ok(()) };
+        self.office.repay(&promise, "repay").await?;
+        self.seen.promises_repaid += 1;
+        self.say(&format!("{agency} repays the promised payment"));
+        Ok(())
+    }
+}
