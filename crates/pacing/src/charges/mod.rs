@@ -28,7 +28,7 @@ mod rules;
 pub mod settlement;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writer;
 
 use std::collections::HashMap;

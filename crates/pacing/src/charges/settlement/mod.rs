@@ -17,18 +17,18 @@
 
 mod store;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use adspend_common::db::{self, Pool};
 use adspend_common::id::RequestId;
+use adspend_common::server::Stop;
 use adspend_common::time::Clock;
 use chrono::{DateTime, Utc};
 use rand::Rng;
-use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use super::metrics::Unsettled;
+use crate::app::Services;
 use crate::billing::{self, Billing};
 use crate::replicas::clock_time;
 use store::{DueCharge, DueReport};
@@ -60,17 +60,13 @@ pub struct Round {
 }
 
 /// Settles until told to stop. What is under way then is finished by whoever claims it next.
-pub async fn run(
-    db: Pool,
-    clock: Clock,
-    billing: Arc<dyn Billing>,
-    settings: Settings,
-    stop: CancellationToken,
-) {
+pub(crate) async fn run(services: Services, stop: Stop) {
+    let Services { db, clock, billing, config, .. } = services;
+    let settings = &config.charges;
     let unsettled = Unsettled::new();
     let mut failures = 0u32;
     loop {
-        let more = match round(&db, &clock, &*billing, &settings).await {
+        let more = match round(&db, &clock, &*billing, settings).await {
             Ok(done) => {
                 failures = if done.away { failures.saturating_add(1) } else { 0 };
                 done.more && !done.away
@@ -90,7 +86,7 @@ pub async fn run(
         let pause =
             if more { Duration::ZERO } else { pause(settings.settle_every.get(), failures) };
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.stopping().cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
     }

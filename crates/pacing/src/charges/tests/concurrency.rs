@@ -76,7 +76,7 @@ async fn storm(rounds: usize, disturb: impl AsyncFn(&Fixture, usize)) {
     books.finalise(slices[1], 20_000 * RESERVED).await;
     books.resolve(slices[2]).await;
     let acknowledged = Acknowledged::default();
-    let replicas: Vec<Charges> = (0..4).map(|_| replica(&books.db.pool, &books.clock)).collect();
+    let replicas: Vec<Charges> = (0..4).map(|_| replica(&books.pool, &books.clock)).collect();
     let tasks: Vec<_> = (0..WRITERS)
         .map(|seed| {
             let charges = replicas[usize::try_from(seed).unwrap() % replicas.len()].clone();
@@ -116,7 +116,7 @@ async fn connections_cut_at_any_moment_lose_and_double_nothing() {
         let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
             WHERE datname = current_database() AND pid <> pg_backend_pid()";
         // Our own connection may be one that was cut before.
-        if let Ok(client) = books.db.pool.get().await {
+        if let Ok(client) = books.pool.get().await {
             let _ = client.query(cut, &[]).await;
         }
     })

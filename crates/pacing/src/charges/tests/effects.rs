@@ -154,7 +154,7 @@ async fn a_full_queue_refuses_at_once_and_recovers() {
     let campaign = books.campaign(shop, "spring").await;
     let slice = books.slice(shop, campaign, 10_000_000).await;
     let settings = Settings { queued_charges: MAX_BATCH, writers: 1, ..Settings::default() };
-    let small = replica_with(&books.db.pool, &books.clock, &settings);
+    let small = replica_with(&books.pool, &books.clock, &settings);
     let batch = |at: u32| {
         let ids = at * 1_000..(at + 1) * 1_000;
         ids.map(|n| charge(&format!("c-{n}"), slice.token(n, 10), 1)).collect::<Vec<_>>()
@@ -182,7 +182,7 @@ async fn one_accounts_broken_books_fail_only_its_own_callers() {
     let broken = "UPDATE hold SET reserved_micros = 0 WHERE hold_no = $1";
     books.client().await.execute(broken, &[&bad.hold_no]).await.unwrap();
     let settings = Settings { writers: 1, ..Settings::default() };
-    let charges = replica_with(&books.db.pool, &books.clock, &settings);
+    let charges = replica_with(&books.pool, &books.clock, &settings);
     let caller = Caller::operator();
     for round in 0..5 {
         let id = |name: &str| format!("{name}-{round}");

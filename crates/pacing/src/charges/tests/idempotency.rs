@@ -132,8 +132,8 @@ async fn ids_of_two_accounts_are_two_ids() {
 async fn race(books: &Fixture, charges: Vec<NewCharge>) -> Vec<Result<(bool, bool), Refusal>> {
     let replicas = [
         books.charges.clone(),
-        replica(&books.db.pool, &books.clock),
-        replica(&books.db.pool, &books.clock),
+        replica(&books.pool, &books.clock),
+        replica(&books.pool, &books.clock),
     ];
     let calls = charges.into_iter().enumerate().map(|(n, charge)| {
         let charges = replicas[n % replicas.len()].clone();
@@ -196,7 +196,7 @@ async fn of_one_id_with_concurrent_contents_one_is_booked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_concurrent_charge_and_cancellation_end_an_admission_once() {
     let (books, _, slice) = fixture().await;
-    let second = replica(&books.db.pool, &books.clock);
+    let second = replica(&books.pool, &books.clock);
     for round in 0..30u32 {
         let token = slice.token(round, 100);
         let charging = books.settle_one(charge(&format!("c-{round}"), token, 30));

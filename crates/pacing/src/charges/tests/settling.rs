@@ -185,7 +185,7 @@ const UNSETTLED: &str = "SELECT (
 impl Fixture {
     async fn round(&self, billing: &Recorder) -> Round {
         let settings = Settings::default();
-        settlement::round(&self.db.pool, &self.clock, billing, &settings).await.unwrap()
+        settlement::round(&self.pool, &self.clock, billing, &settings).await.unwrap()
     }
 
     /// Rounds until nothing is left to be settled.

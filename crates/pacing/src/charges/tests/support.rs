@@ -14,19 +14,23 @@ use uuid::Uuid;
 
 use crate::MIGRATIONS;
 use crate::admission::token::Token;
+use crate::app::Services;
 use crate::charges::{
     Booked, Cancelled, ChargeId, Charges, Error, NewCharge, NewTarget, Refusal, Settings, audit,
     start,
 };
+use crate::tests_support::TestApp;
 
 /// How long a token lives.
 pub(crate) const LIFETIME: TimeDelta = TimeDelta::minutes(10);
 
 pub(crate) struct Fixture {
-    pub(crate) db: TestDatabase,
+    pub(crate) pool: Pool,
     pub(crate) clock: Clock,
     pub(crate) hand: ManualClock,
     pub(crate) charges: Charges,
+    /// Dropped with the fixture; none when the database is somebody else's.
+    _database: Option<TestDatabase>,
 }
 
 /// One account with one hold.
@@ -86,14 +90,21 @@ pub(crate) const REPLAYED: Result<(bool, bool), Refusal> = Ok((false, true));
 
 impl Fixture {
     pub(crate) async fn new() -> Fixture {
-        let db = TestDatabase::create(&MIGRATIONS).await;
+        let database = TestDatabase::create(&MIGRATIONS).await;
         let (clock, hand) = Clock::manual("2025-04-02T09:00:00Z".parse().unwrap());
-        let charges = replica(&db.pool, &clock);
-        Fixture { db, clock, hand, charges }
+        let pool = database.pool.clone();
+        let charges = replica(&pool, &clock);
+        Fixture { pool, clock, hand, charges, _database: Some(database) }
+    }
+
+    /// The same over a whole service.
+    pub(crate) fn over(app: &TestApp) -> Fixture {
+        let Services { db, clock, charges, .. } = app.services.clone();
+        Fixture { pool: db, clock, hand: app.clock.clone(), charges, _database: None }
     }
 
     pub(crate) async fn client(&self) -> Client {
-        self.db.pool.get().await.unwrap()
+        self.pool.get().await.unwrap()
     }
 
     /// An account `name` of a tenant, and a hold of a million units.
