@@ -15,7 +15,9 @@ use adspend_common::time::{Clock, InvalidClock};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::admission::token::TokenKey;
 use crate::billing::Billing;
+use crate::charges::{self, Charges};
 use crate::config::Config;
 use crate::{MIGRATIONS, accounts, grpc, replicas, requests};
 
@@ -48,6 +50,10 @@ pub struct Services {
     pub replicas: replicas::Count,
     /// Seals page tokens; the same on all replicas.
     pub page_key: Arc<PageKey>,
+    /// Seals admissions; the same on all replicas.
+    pub token_key: TokenKey,
+    /// Books charges.
+    pub charges: Charges,
 }
 
 /// What is made outside: in `main`, or by a test that owns time and billing.
@@ -94,12 +100,15 @@ impl App {
         let Parts { clock, billing, telemetry } = parts;
         let db = Pool::new(&config.database, APPLICATION)?;
         db::anchor(&db, &clock).await?;
-        let page_key = {
+        let (page_key, token_key) = {
             let client = db.get().await?;
             MIGRATIONS.verify(&client).await?;
             let secret = replicas::secret(&client, "page_tokens", clock.now()).await?;
-            Arc::new(PageKey::from_secret(&blake3::Hash::from_bytes(secret).to_hex()))
+            let page_key = PageKey::from_secret(&blake3::Hash::from_bytes(secret).to_hex());
+            let secret = replicas::secret(&client, "admission_token", clock.now()).await?;
+            (Arc::new(page_key), TokenKey::new(secret))
         };
+        let (charges, writers) = charges::start(&db, &clock, &config.charges);
         let services = Services {
             db,
             replica: id::new_uuid(clock.now()),
@@ -108,6 +117,8 @@ impl App {
             billing,
             config: Arc::new(config),
             page_key,
+            token_key,
+            charges,
         };
         let stop = Stop::new();
         let bound = bind(&services, &stop, &telemetry).await?;
@@ -116,6 +127,10 @@ impl App {
         tasks.spawn(replicas::keep(services.clone(), stop.clone()));
         tasks.spawn(accounts::refresh(services.clone(), stop.clone()));
         tasks.spawn(requests::purge(services.clone(), stop.clone()));
+        for writer in writers {
+            tasks.spawn(writer);
+        }
+        tasks.spawn(charges::settlement::run(services.clone(), stop.clone()));
         Ok(App { services, bound, stop, tasks })
     }
 
@@ -139,6 +154,7 @@ impl App {
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         self.bound.run(shutdown).await;
         self.stop.begin();
+        self.services.charges.close();
         self.tasks.close();
         if tokio::time::timeout(TASKS_END_WITHIN, self.tasks.wait()).await.is_err() {
             tracing::warn!(open = self.tasks.len(), "loops did not end in time");

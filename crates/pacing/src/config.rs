@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use adspend_common::config::{Auth, Database, Drain, Limits, Listen, Telemetry, Tls, system_clock};
 use serde::{Deserialize, Serialize};
 
-use crate::{accounts, billing, budgets};
+use crate::{accounts, billing, budgets, charges};
 
 /// What the variables begin with: `ADSPEND_PACING__DATABASE__URL`.
 pub const PREFIX: &str = "ADSPEND_PACING";
@@ -47,6 +47,9 @@ pub struct Config {
     /// The policy of new budgets.
     #[serde(default)]
     pub budgets: budgets::Settings,
+    /// How charges are written and sent on.
+    #[serde(default)]
+    pub charges: charges::Settings,
 }
 
 impl Config {
@@ -64,6 +67,7 @@ impl Config {
             billing: billing::Settings::default(),
             accounts: accounts::Settings::default(),
             budgets: budgets::Settings::default(),
+            charges: charges::Settings::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod charges;
 pub mod config;
 mod grpc;
 pub mod replicas;
+pub mod reports;
 pub mod requests;
 #[cfg(test)]
 pub(crate) mod tests_support;

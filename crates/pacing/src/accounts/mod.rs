@@ -7,9 +7,12 @@
 //!   of agency is noticed without a caller. Billing refuses holds of a blocked account at once, so
 //!   the delay never spends money.
 //!
-//! Cost: one read on the warm path; one billing call per account and `facts_ttl` at most.
+//! Cost: one read on the warm path; in the background one billing call per account and
+//! `refresh_after` at most, and no more than a batch per round.
 
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -19,7 +22,7 @@ use adspend_common::id::AccountId;
 use adspend_common::identity::Caller;
 use adspend_common::money::Currency;
 use adspend_common::server::Stop;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::Services;
@@ -57,8 +60,10 @@ pub struct Account {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The age, in real time, from which an account is read again from billing.
+    /// The age, in real time, from which an account that is asked for is read again.
     pub facts_ttl: HumanDuration,
+    /// The age, in real time, from which the background reads it again.
+    pub refresh_after: HumanDuration,
     /// How often the background looks for copies of that age.
     pub refresh_interval: HumanDuration,
 }
@@ -67,6 +72,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             facts_ttl: HumanDuration::from_secs(60),
+            refresh_after: HumanDuration::from_secs(300),
             refresh_interval: HumanDuration::from_secs(5),
         }
     }
@@ -106,7 +112,9 @@ async fn current(
     id: &AccountId,
 ) -> Result<Option<Account>, Error> {
     let known = store::by_id(&services.db.get().await?, id).await?;
-    let fresh_after = now - ttl(services);
+    // In the clock's time: a simulated clock must not make every copy old.
+    let ttl = clock_time(&services.clock, services.config.accounts.facts_ttl.get());
+    let fresh_after = now - ttl;
     if let Some((account, checked_at)) = &known
         && *checked_at > fresh_after
     {
@@ -125,11 +133,6 @@ async fn current(
         }
         (Err(error), None) => Err(error.into()),
     }
-}
-
-/// The age of an old copy, in the clock's time: a simulated clock must not make every copy old.
-fn ttl(services: &Services) -> TimeDelta {
-    clock_time(&services.clock, services.config.accounts.facts_ttl.get())
 }
 
 /// Reads old copies again, a bounded number each round, until the service stops.
@@ -152,7 +155,8 @@ async fn stopped_within(stop: &Stop, wait: Duration) -> bool {
 
 async fn refresh_once(services: &Services) -> Result<(), Error> {
     let now = services.clock.now();
-    let before = now - ttl(services);
+    let age = services.config.accounts.refresh_after.get();
+    let before = now - clock_time(&services.clock, age);
     let old = store::claim_old(&services.db.get().await?, before, now, REFRESH_BATCH).await?;
     for id in old {
         if let Some(facts) = services.billing.get_account(&id).await? {

@@ -150,7 +150,7 @@ fn wish(v: &mut Violations, amount: Option<&WireMoney>, unit: i32, mode: i32) ->
 }
 
 /// An account's name, or a campaign's.
-fn parent(v: &mut Violations, name: &str) -> Option<Parent> {
+pub(super) fn parent(v: &mut Violations, name: &str) -> Option<Parent> {
     if name.starts_with("campaigns/") {
         return v.name::<Campaigns>("parent", name).map(Parent::Campaign);
     }

@@ -2,13 +2,16 @@
 //! for a row without a method.
 
 use adspend_common::identity::MethodTable;
-use adspend_common::identity::Role::{self, Advertiser, Agency, Auditor, Operator};
+use adspend_common::identity::Role::{self, AdServer, Advertiser, Agency, Auditor, Operator};
 
 /// Who owns campaigns and budgets, and our own people.
 const OWNERS: &[Role] = &[Operator, Agency, Advertiser];
 
 /// Those, and who reads everything.
 const READERS: &[Role] = &[Operator, Agency, Advertiser, Auditor];
+
+/// Who spends.
+const SPENDERS: &[Role] = &[Operator, AdServer];
 
 /// A row for every method of every service.
 pub(crate) const METHODS: MethodTable = &[
@@ -23,4 +26,9 @@ pub(crate) const METHODS: MethodTable = &[
     ("/adspend.pacing.v1.BudgetService/GetBudget", READERS),
     ("/adspend.pacing.v1.BudgetService/ListBudgetChanges", READERS),
     ("/adspend.pacing.v1.BudgetService/PreviewBudgetChange", READERS),
+    ("/adspend.pacing.v1.ChargeService/Settle", SPENDERS),
+    ("/adspend.pacing.v1.ChargeService/BatchSettle", SPENDERS),
+    ("/adspend.pacing.v1.ChargeService/StreamSettle", SPENDERS),
+    ("/adspend.pacing.v1.ChargeService/Cancel", SPENDERS),
+    ("/adspend.pacing.v1.ReportService/GetPacingState", READERS),
 ];

@@ -3,7 +3,9 @@
 
 mod budgets;
 mod campaigns;
+mod charges;
 mod methods;
+mod reports;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -34,7 +36,17 @@ pub(crate) fn register(server: Server, services: &Services) -> Server {
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .accept_compressed(Gzip)
         .send_compressed(Gzip);
-    server.service(campaigns).service(budgets)
+    let charges = charges::Charges::new(services.clone());
+    let charges = pb::charge_service_server::ChargeServiceServer::new(charges)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .accept_compressed(Gzip)
+        .send_compressed(Gzip);
+    let reports = reports::Reports::new(services.clone());
+    let reports = pb::report_service_server::ReportServiceServer::new(reports)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .accept_compressed(Gzip)
+        .send_compressed(Gzip);
+    server.service(campaigns).service(budgets).service(charges).service(reports)
 }
 
 /// The response of a changing method: made from a `T`, or read back when the call is a repeat.

@@ -6,7 +6,7 @@ use adspend_common::rpc::{
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::calendar::changes;
-use crate::{accounts, billing, budgets, campaigns, requests};
+use crate::{accounts, billing, budgets, campaigns, charges, reports, requests};
 
 impl From<requests::Error> for Refusal {
     fn from(error: requests::Error) -> Refusal {
@@ -90,6 +90,48 @@ fn rule(refusal: &changes::Refusal, at: DateTime<Utc>) -> Refusal {
                 .with("limit", limit)
                 .with("resets_at", resets_at.to_rfc3339_opts(SecondsFormat::Secs, true))
                 .retry_after((*resets_at - at).to_std().unwrap_or_default())
+        }
+    }
+}
+
+impl From<charges::Refusal> for Refusal {
+    fn from(refusal: charges::Refusal) -> Refusal {
+        use charges::Refusal as R;
+        let text = refusal.to_string();
+        match refusal {
+            R::IdReused => refuse(Code::AlreadyExists, Reason::RequestIdReused, text),
+            R::TokenUsed => precondition(Reason::TokenUsed, text),
+            R::TokenExpired => precondition(Reason::TokenExpired, text),
+            R::TokenInvalid => refuse(Code::InvalidArgument, Reason::TokenInvalid, text),
+            R::PriceAboveReserved { price, reserved } => {
+                precondition(Reason::PriceAboveReserved, text)
+                    .with("price_micros", price.micros())
+                    .with("reserved_micros", reserved.micros())
+            }
+            R::CampaignUnknown(id) => not_found(&id.name()),
+        }
+    }
+}
+
+impl From<charges::Error> for Refusal {
+    fn from(error: charges::Error) -> Refusal {
+        match error {
+            charges::Error::Overloaded => {
+                refuse(Code::ResourceExhausted, Reason::Overloaded, error.to_string())
+            }
+            charges::Error::Closed => unavailable("the server is draining"),
+            charges::Error::Overflow => precondition(Reason::BalanceOverflow, error.to_string()),
+            charges::Error::Db(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<reports::Error> for Refusal {
+    fn from(error: reports::Error) -> Refusal {
+        match error {
+            reports::Error::Account(cause) => cause.into(),
+            reports::Error::Campaign(cause) => cause.into(),
+            reports::Error::Db(cause) => cause.into(),
         }
     }
 }

@@ -4,6 +4,8 @@
 //! is counted for ten missed beats more.
 
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -72,7 +74,9 @@ fn gone_after(services: &Services) -> TimeDelta {
 
 /// How much of the clock's time passes in so much real time: more of a simulated clock's.
 pub(crate) fn clock_time(clock: &Clock, real: Duration) -> TimeDelta {
-    let speed = real.as_secs_f64() / clock.real_duration(real).as_secs_f64().max(f64::EPSILON);
+    // Speeds are whole numbers; an hour is long enough to tell them apart.
+    let hour = Duration::from_secs(3_600);
+    let speed = (hour.as_secs_f64() / clock.real_duration(hour).as_secs_f64()).round();
     let passed = Duration::try_from_secs_f64(real.as_secs_f64() * speed).unwrap_or(Duration::MAX);
     TimeDelta::from_std(passed).unwrap_or(TimeDelta::MAX)
 }

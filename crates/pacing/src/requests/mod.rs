@@ -15,6 +15,8 @@
 //! Not here: charges, which are recognised by their own ids at a rate that this would not bear.
 
 mod store;
+#[cfg(test)]
+mod tests;
 
 use adspend_common::db;
 use adspend_common::id::RequestId;

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod campaigns;
+mod charges;
 mod edge;
 mod midnight;
 
@@ -24,7 +25,7 @@ impl TestApp {
     }
 
     /// Creates `campaigns/{id}` of `shop`, paid per click.
-    pub(super) async fn create(&self, id: &str) -> pb::Campaign {
+    pub(crate) async fn create(&self, id: &str) -> pb::Campaign {
         let response = self.campaigns().create_campaign(create(id, "accounts/shop")).await;
         response.unwrap().into_inner().campaign.unwrap()
     }

@@ -1,7 +1,9 @@
 //! The port to billing: what pacing asks of the service that owns the money.
 //!
 //! A trait, because a second implementation really runs: tests and the simulation put one in its
-//! place that fails, delays and repeats on demand.
+//! place that fails, delays and repeats on demand. [`connect`] gives the one that speaks gRPC.
+
+mod client;
 
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use adspend_common::time::Day;
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+
+pub use client::connect;
 
 /// The most items of one call.
 pub const MAX_BATCH: usize = 1_000;
