@@ -1,6 +1,11 @@
-//! The service put together: what the edge needs, the work by the clock, the server.
+//! The service put together: the pool, the clock, the posting engine, the jobs, the server, and the way they
+//! stop.
+//!
+//! Start: the schema must be this binary's, then the clock takes the database's time, then the sockets
+//! open. Stop: the server drains, then the jobs end, then the posting engine has nothing more to do and its
+//! queue is empty, then the connections close.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use adspend_common::{
     db::{self, Pool, migrate},
@@ -8,7 +13,7 @@ use adspend_common::{
     rpc::PageKey,
     server::{self, Bound, Server, Stop},
     telemetry::Telemetry,
-    time::{Clock, InvalidClock},
+    time::Clock,
 };
 use tokio_util::task::TaskTracker;
 
@@ -17,14 +22,15 @@ use crate::{
     accounts::Directory,
     config::Config,
     grpc::{self, Shared},
-    jobs,
+    jobs::Jobs,
     ledger::batch::Poster,
+    secrets,
 };
 
 /// How the database names this process's connections.
 const APPLICATION: &str = "adspend-billing";
 
-/// How long the jobs may take to end after the server has.
+/// How long jobs may take to end after the server has.
 const JOBS_END_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why the service does not start.
@@ -39,20 +45,17 @@ pub enum Error {
     /// The configuration does not say who may call.
     #[error("the configuration does not say who may call")]
     Identity(#[from] IdentityError),
-    /// The setting `clock` says no time.
-    #[error("the setting clock")]
-    Clock(#[from] InvalidClock),
     /// The server does not start.
     #[error("the server does not start")]
     Server(#[from] server::Error),
 }
 
-/// The service, with open sockets and running jobs.
+/// The service, with open sockets and running jobs. Port 0 in `config.listen` takes a free one.
 pub struct App {
-    shared: Arc<Shared>,
     bound: Bound,
     stop: Stop,
-    jobs: TaskTracker,
+    tasks: TaskTracker,
+    pool: Pool,
 }
 
 impl App {
@@ -60,24 +63,25 @@ impl App {
     pub async fn start(config: Config, clock: Clock, telemetry: &Telemetry) -> Result<App, Error> {
         let pool = Pool::new(&config.database, APPLICATION)?;
         db::anchor(&pool, &clock).await?;
-        MIGRATIONS.verify(&pool.get().await?).await?;
-        let pages = match &config.page_secret {
-            Some(secret) => PageKey::from_secret(secret.expose()),
-            None => PageKey::random(),
+        let pages = {
+            let client = pool.get().await?;
+            MIGRATIONS.verify(&client).await?;
+            let secret = secrets::get(&client, "page_tokens", clock.now()).await?;
+            PageKey::from_secret(&blake3::Hash::from_bytes(secret).to_hex())
         };
+        let stop = Stop::new();
         let shared = Arc::new(Shared {
+            pool: pool.clone(),
+            clock: clock.clone(),
             directory: Directory::new(pool.clone()),
             poster: Poster::start(&pool, &clock, config.ledger.posters),
-            pool,
-            clock,
             pages,
             config,
         });
-        let stop = Stop::new();
         let bound = bind(&shared, &stop, telemetry).await?;
-        let tracker = TaskTracker::new();
-        jobs::start(&tracker, &shared, &stop);
-        Ok(App { shared, bound, stop, jobs: tracker })
+        let tasks = TaskTracker::new();
+        Jobs::new(&pool, &clock, &shared.config.jobs, &stop, telemetry).start(&tasks);
+        Ok(App { bound, stop, tasks, pool })
     }
 
     /// Where gRPC is served.
@@ -90,16 +94,15 @@ impl App {
         self.bound.metrics_addr()
     }
 
-    /// Serves until `shutdown` ends, then drains: the server first, the jobs after it, the connections to the
-    /// database last.
+    /// Serves until `shutdown` ends, then drains.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         self.bound.run(shutdown).await;
         self.stop.begin();
-        self.jobs.close();
-        if tokio::time::timeout(JOBS_END_WITHIN, self.jobs.wait()).await.is_err() {
-            tracing::warn!(open = self.jobs.len(), "jobs did not end in time");
+        self.tasks.close();
+        if tokio::time::timeout(JOBS_END_WITHIN, self.tasks.wait()).await.is_err() {
+            tracing::warn!(open = self.tasks.len(), "jobs did not end in time");
         }
-        self.shared.pool.close();
+        self.pool.close();
     }
 }
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
 use adspend_common::{
     config::{
-        self, Auth, Database, Drain, HumanDuration, Limits, Listen, Secret, Telemetry, Tls, system_clock,
+        self, Auth, Database, Drain, HumanDuration, Limits, Listen, Telemetry, Tls, system_clock,
     },
     money::{Currency, Money},
 };
@@ -23,10 +23,6 @@ pub struct Config {
     /// Where the time comes from: `system`, or `simulated:<start>,<speed>`.
     #[serde(default = "system_clock")]
     pub clock: String,
-    /// What page tokens are sealed with: the same on every replica. Without it a token lives as long as the
-    /// process that made it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub page_secret: Option<Secret>,
     /// Sockets.
     #[serde(default = "default_listen")]
     pub listen: Listen,
@@ -73,7 +69,6 @@ impl Config {
     pub fn new(database: Database) -> Config {
         Config {
             clock: system_clock(),
-            page_secret: None,
             listen: default_listen(),
             database,
             limits: Limits::default(),
@@ -249,6 +244,8 @@ impl PromisedPayments {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Jobs {
+    /// Off for a replica that only serves, and in tests that show that nothing depends on jobs.
+    pub enabled: bool,
     /// How often expired holds are given back in the books.
     pub release_holds_every: HumanDuration,
     /// How often the whole ledger is verified; never without it. It reads every entry.
@@ -263,6 +260,7 @@ pub struct Jobs {
 impl Default for Jobs {
     fn default() -> Jobs {
         Jobs {
+            enabled: true,
             release_holds_every: HumanDuration::from_secs(1),
             verify_ledger_every: None,
             anchor_clock_every: HumanDuration::from_secs(60),

@@ -11,6 +11,8 @@ pub mod ledger;
 mod payments;
 mod promised_payments;
 mod requests;
+mod secrets;
+mod transactions;
 pub mod transfers;
 
 use adspend_common::db::migrate::{Migration, Migrations};
@@ -31,6 +33,7 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             name: "0006_requests_by_age",
             sql: include_str!("../migrations/0006_requests_by_age.sql"),
         },
+        Migration { name: "0007_secrets", sql: include_str!("../migrations/0007_secrets.sql") },
     ],
 );
 

@@ -1,56 +1,40 @@
 //! The `adspend-billing` binary: `serve`, `migrate`, `config`, `audit`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{error::Error, path::PathBuf, process::ExitCode};
 
-use adspend_billing::{
-    MIGRATIONS,
-    app::App,
-    config::{Config, PREFIX},
-    ledger::audit,
-};
+use adspend_billing::{MIGRATIONS, app::App, config::Config, ledger::audit};
 use adspend_common::{config, db::Pool, server, telemetry, time::Clock};
 use clap::{Parser, Subcommand};
 
-/// The money of an advertising platform: balances, invoices, payments, promises, transfers, holds.
-///
-/// Settings come from the file and from environment variables named ADSPEND_BILLING__SECTION__KEY, which win.
-/// `adspend-billing config` prints what they come to.
-#[derive(Parser)]
+/// Keeps the money: balances, invoices, payments, promised payments, transfers, holds.
+#[derive(Debug, Parser)]
 #[command(name = "adspend-billing", version)]
 struct Arguments {
-    /// A TOML file with settings.
+    /// A TOML file; variables that begin with ADSPEND_BILLING__ win over it.
     #[arg(long, global = true, env = "ADSPEND_BILLING_CONFIG")]
     config: Option<PathBuf>,
-    /// Where the time comes from, instead of the setting `clock`: `system`, or
-    /// `simulated:<start>,<speed>[,<since>]`.
+    /// Instead of the setting: `system`, or `simulated:<start>,<speed>[,<wall moment>]`.
     #[arg(long, global = true)]
     clock: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
     /// Serves until SIGTERM or SIGINT, then drains.
     Serve,
     /// Brings the database's schema up to this binary's.
     Migrate,
-    /// Prints the resolved configuration, secrets redacted.
+    /// Prints the resolved configuration, without secrets.
     Config,
-    /// Verifies the ledger and says what differs; exits with 1 when anything does.
+    /// Proves the whole ledger on live data; fails when anything differs.
     Audit,
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let ended = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::from)
-        .and_then(|runtime| runtime.block_on(run(arguments)));
-    match ended {
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("adspend-billing: {}", with_causes(&*error));
@@ -59,65 +43,65 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let mut settings: Config = config::load(PREFIX, arguments.config.as_deref())?;
+async fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let mut config = Config::load(arguments.config.as_deref())?;
     if let Some(clock) = arguments.clock {
-        settings.clock = clock;
+        config.clock = clock;
     }
-    let clock = Clock::parse(&settings.clock)?;
     match arguments.command {
-        Command::Serve => serve(settings, clock).await,
-        Command::Migrate => migrate(&settings, &clock).await,
+        Command::Serve => serve(config).await,
+        Command::Migrate => migrate(&config).await,
         Command::Config => {
-            print!("{}", config::print(&settings)?);
+            print!("{}", config::print(&config)?);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Audit => verify(&settings, &clock).await,
+        Command::Audit => audit(&config).await,
     }
 }
 
-async fn serve(settings: Config, clock: Clock) -> Result<ExitCode, Failure> {
-    let telemetry = telemetry::start("adspend-billing", &settings.telemetry)?;
-    let app = App::start(settings, clock, &telemetry).await?;
-    tracing::info!(grpc = %app.grpc_addr(), metrics = %app.metrics_addr(), "serving");
+async fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
+    let telemetry = telemetry::start("adspend-billing", &config.telemetry)?;
+    let clock = Clock::parse(&config.clock)?;
+    let app = App::start(config, clock, &telemetry).await?;
     app.run(server::signal()).await;
     telemetry.shutdown().await;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn migrate(settings: &Config, clock: &Clock) -> Result<ExitCode, Failure> {
-    let applied = MIGRATIONS.up(&settings.database, clock.now()).await?;
-    for name in &applied {
-        println!("applied {name}");
+async fn migrate(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
+    let now = Clock::parse(&config.clock)?.now();
+    for name in MIGRATIONS.up(&config.database, now).await? {
+        println!("{name}");
     }
-    println!("the schema is up to date");
     Ok(ExitCode::SUCCESS)
 }
 
-async fn verify(settings: &Config, clock: &Clock) -> Result<ExitCode, Failure> {
-    let pool = Pool::new(&settings.database, "adspend-billing-audit")?;
-    let report = audit::verify(&pool, None, clock.now()).await?;
-    for difference in &report.differences {
-        println!("{}: {}: {}", difference.check, difference.object, difference.detail);
+async fn audit(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
+    let pool = Pool::new(&config.database, "adspend-billing-audit")?;
+    MIGRATIONS.verify(&pool.get().await?).await?;
+    let report = audit::verify(&pool, None, Clock::parse(&config.clock)?.now()).await?;
+    for audit::Difference { check, object, detail } in &report.differences {
+        println!("{check}: {object}: {detail}");
     }
-    println!(
-        "{}: {} accounts, {} entries, {} legs, {} holds",
-        if report.is_ok() { "ok" } else { "DIFFERS" },
-        report.accounts,
-        report.entries,
-        report.legs,
-        report.holds
-    );
-    Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let audit::Report { accounts, entries, legs, holds, .. } = &report;
+    println!("checked {accounts} accounts, {entries} entries, {legs} legs, {holds} holds");
+    if report.is_ok() {
+        println!("ok");
+        Ok(ExitCode::SUCCESS)
+    } else {
+        println!("{} differences", report.differences.len());
+        Ok(ExitCode::FAILURE)
+    }
 }
 
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+/// An error and its causes on one line: for a person at a terminal.
+fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
-    while let Some(deeper) = cause {
+    while let Some(error) = cause {
         text.push_str(": ");
-        text.push_str(&deeper.to_string());
-        cause = deeper.source();
+        text.push_str(&error.to_string());
+        cause = error.source();
     }
     text
 }

@@ -203,7 +203,8 @@ pub(crate) async fn create(
     caller: &Caller,
     new: &NewAccount,
 ) -> Result<Outcome<Account>, Error> {
-    db::retry("accounts.create", requests::TRIES, || create_once(pool, now, call, caller, new)).await
+    db::retry("accounts.create", requests::TRIES, || create_once(pool, now, call, caller, new))
+        .await
 }
 
 async fn create_once(
@@ -284,9 +285,11 @@ fn apply(account: &mut Account, changes: &Changes) -> Result<(), Error> {
     set(&mut account.display_name, display_name);
     set(&mut account.email, email);
     if let Some(new) = legal_entity {
-        if account.legal_entity.as_ref().is_some_and(|old| {
-            (&old.inn, &old.country) != (&new.inn, &new.country)
-        }) {
+        if account
+            .legal_entity
+            .as_ref()
+            .is_some_and(|old| (&old.inn, &old.country) != (&new.inn, &new.country))
+        {
             let wrong = "the INN and the country of an account never change (R-53)";
             return Err(Error::Wrong(vec![("account.legal_entity.inn".to_owned(), wrong)]));
         }

@@ -68,9 +68,7 @@ pub(crate) fn wrong_requisites(entity: &LegalEntity) -> Vec<Wrong> {
     let mut wrong = Vec::new();
     if entity.country != "RU" {
         let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        for (field, text) in
-            [("inn", &entity.inn), ("kpp", &entity.kpp), ("ogrn", &entity.ogrn)]
-        {
+        for (field, text) in [("inn", &entity.inn), ("kpp", &entity.kpp), ("ogrn", &entity.ogrn)] {
             if !plain(text) || text.len() > 32 {
                 wrong.push((field, "must be at most 32 Latin letters, digits and hyphens"));
             }

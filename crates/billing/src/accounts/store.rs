@@ -8,9 +8,7 @@ use adspend_common::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{
-    Account, AccountKind, AccountState, Error, Figures, LegalEntity, Listed, NewAccount,
-};
+use super::{Account, AccountKind, AccountState, Error, Figures, LegalEntity, Listed, NewAccount};
 use crate::ledger::{AccountKey, AccountNo, TenantNo, posting_id};
 
 /// What reads by itself and what reads inside a transaction.
@@ -191,8 +189,19 @@ pub(super) async fn insert(
         .query_one(
             INSERT,
             &[
-                &tenant, id, &kind_number, display_name, currency, country, name, inn, kpp, ogrn,
-                address, email, &now,
+                &tenant,
+                id,
+                &kind_number,
+                display_name,
+                currency,
+                country,
+                name,
+                inn,
+                kpp,
+                ogrn,
+                address,
+                email,
+                &now,
             ],
         )
         .await;
@@ -383,7 +392,6 @@ pub(super) async fn promised_debt_at(
     key: AccountKey,
     at: DateTime<Utc>,
 ) -> Result<Money, db::Error> {
-    let row =
-        client.query_one(PROMISED_DEBT_AT, &[&key.tenant.0, &key.account.0, &at]).await?;
+    let row = client.query_one(PROMISED_DEBT_AT, &[&key.tenant.0, &key.account.0, &at]).await?;
     Ok(row.try_get(0)?)
 }

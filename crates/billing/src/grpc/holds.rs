@@ -187,10 +187,7 @@ impl Holds {
     }
 }
 
-fn decode_spends(
-    v: &mut Violations,
-    spends: &[pb::CampaignSpend],
-) -> Option<Vec<(String, Money)>> {
+fn decode_spends(v: &mut Violations, spends: &[pb::CampaignSpend]) -> Option<Vec<(String, Money)>> {
     if spends.len() > MAX_CAMPAIGNS {
         v.add("spends", format!("at most {MAX_CAMPAIGNS} campaigns in one report"));
         return None;
@@ -284,7 +281,9 @@ impl pb::hold_service_server::HoldService for Holds {
         }
         let (shared, asked) = (Arc::clone(&self.0), fine(&items));
         let verdicts =
-            super::detached(async move { holds::settle(&shared.pool, &shared.clock, &asked).await });
+            super::detached(
+                async move { holds::settle(&shared.pool, &shared.clock, &asked).await },
+            );
         let names = requests.into_iter().map(|item| item.hold);
         let results = self.answer(items, names, verdicts.await)?;
         Ok(Response::new(pb::SettleHoldsResponse { results }))
@@ -302,9 +301,10 @@ impl pb::hold_service_server::HoldService for Holds {
             items.push(self.hold_item(&caller, &item.hold).await);
         }
         let (shared, asked) = (Arc::clone(&self.0), fine(&items));
-        let verdicts = super::detached(async move {
-            holds::release(&shared.pool, &shared.clock, &asked).await
-        });
+        let verdicts =
+            super::detached(
+                async move { holds::release(&shared.pool, &shared.clock, &asked).await },
+            );
         let names = requests.into_iter().map(|item| item.hold);
         let results = self.answer(items, names, verdicts.await)?;
         Ok(Response::new(pb::ReleaseHoldsResponse { results }))
@@ -323,7 +323,9 @@ impl pb::hold_service_server::HoldService for Holds {
         }
         let (shared, asked) = (Arc::clone(&self.0), fine(&items));
         let verdicts =
-            super::detached(async move { holds::extend(&shared.pool, &shared.clock, &asked).await });
+            super::detached(
+                async move { holds::extend(&shared.pool, &shared.clock, &asked).await },
+            );
         let names = requests.into_iter().map(|item| item.hold);
         let results = self.answer(items, names, verdicts.await)?;
         Ok(Response::new(pb::ExtendHoldsResponse { results }))

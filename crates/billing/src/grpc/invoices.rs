@@ -66,6 +66,14 @@ fn encode(invoice: &Invoice) -> pb::Invoice {
     }
 }
 
+fn created(invoice: &Invoice) -> pb::CreateInvoiceResponse {
+    pb::CreateInvoiceResponse { invoice: Some(encode(invoice)), replayed: false }
+}
+
+fn cancelled(invoice: &Invoice) -> pb::CancelInvoiceResponse {
+    pb::CancelInvoiceResponse { invoice: Some(encode(invoice)), replayed: false }
+}
+
 impl Invoices {
     async fn list(
         &self,
@@ -97,16 +105,14 @@ impl pb::invoice_service_server::InvoiceService for Invoices {
     ) -> Result<Response<pb::CreateInvoiceResponse>, Status> {
         let (caller, message) = split(request);
         let (parent, amount, id) = decode_new(&message)?;
-        let change = Change { method: "CreateInvoice", caller: &caller, id, message: &message };
-        let encode = |new: &Invoice| pb::CreateInvoiceResponse {
-            invoice: Some(encode(new)),
-            replayed: false,
-        };
-        let work = async move |shared: Arc<Shared>, call, caller: Arc<Caller>| {
-            let (now, settings) = (shared.now(), &shared.config.invoices);
-            invoices::create(&shared.pool, now, settings, &call, &caller, (&parent, amount)).await
-        };
-        self.0.change(change, encode, |shared, call| work(shared, call, caller.clone())).await
+        let change = Change { method: "CreateInvoice", caller, id, message: &message };
+        self.0
+            .change(change, created, |shared, caller, call| async move {
+                let (now, settings, of) =
+                    (shared.now(), &shared.config.invoices, (&parent, amount));
+                invoices::create(&shared.pool, now, settings, &call, &caller, of).await
+            })
+            .await
     }
 
     async fn get_invoice(
@@ -136,16 +142,11 @@ impl pb::invoice_service_server::InvoiceService for Invoices {
     ) -> Result<Response<pb::CancelInvoiceResponse>, Status> {
         let (caller, message) = split(request);
         let (account, invoice, id) = decode_cancel(&message)?;
-        let change = Change { method: "CancelInvoice", caller: &caller, id, message: &message };
-        let encode = |new: &Invoice| pb::CancelInvoiceResponse {
-            invoice: Some(encode(new)),
-            replayed: false,
-        };
-        let caller = caller.clone();
+        let change = Change { method: "CancelInvoice", caller, id, message: &message };
         self.0
-            .change(change, encode, |shared, call| async move {
-                let (now, of) = (shared.now(), (&account, &invoice));
-                invoices::cancel(&shared.pool, now, &call, &caller, of).await
+            .change(change, cancelled, |shared, caller, call| async move {
+                let of = (&account, &invoice);
+                invoices::cancel(&shared.pool, shared.now(), &call, &caller, of).await
             })
             .await
     }

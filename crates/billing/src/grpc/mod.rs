@@ -1,37 +1,51 @@
-//! The edge: requests become values of the features, their answers become messages. Nothing is decided
-//! here. One file per service of `proto/adspend/billing/v1`; [`status`] and its part for the ledger
-//! alone name codes.
+//! The edge: decode, call once, encode. Nothing is decided here.
+//!
+//! One file for each service of `proto/adspend/billing/v1`, with its decoders and encoders; `methods.rs` says
+//! who may call what; `status.rs` and its part for the ledger alone name gRPC codes. A changing call goes
+//! through [`Shared::change`]: it finds the caller's scope of request ids, hashes what was asked, and marks
+//! an answer that is a repeat.
 
 use std::sync::Arc;
 
 use adspend_common::{
     db::Pool,
-    id::AccountId,
-    identity::Caller,
+    id::{AccountId, RequestId},
+    identity::{self, Caller},
     proto::adspend::billing::v1 as pb,
-    rpc::{PageKey, Refusal, not_found},
+    rpc::{self, PageKey, Refusal},
     server::{MAX_MESSAGE_BYTES, Server},
     time::Clock,
 };
-use tonic::codec::CompressionEncoding::Gzip;
+use chrono::{DateTime, Utc};
+use prost::Message;
+use sha2::{Digest as _, Sha256};
+use tonic::{Request, Response, Status, codec::CompressionEncoding::Gzip};
 
 use crate::{
     accounts::{AccountFacts, Directory},
     config::Config,
-    ledger::batch::Poster,
+    ledger::{TenantNo, batch::Poster},
+    requests::{Call, Outcome},
 };
 
+mod accounts;
 mod audit;
 mod holds;
+mod invoices;
 mod ledger_status;
 mod methods;
+mod payments;
+mod promised_payments;
+mod status;
+mod transactions;
 mod transfers;
 
 pub(crate) use methods::METHODS;
 
 pub(crate) use crate::requests::detached;
 
-/// What every handler needs.
+/// What every handler works with.
+#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) clock: Clock,
@@ -39,36 +53,6 @@ pub(crate) struct Shared {
     pub(crate) poster: Poster,
     pub(crate) pages: PageKey,
     pub(crate) config: Config,
-}
-
-impl Shared {
-    /// The account, when the caller may see it; foreign and absent answer alike.
-    pub(crate) async fn visible(
-        &self,
-        caller: &Caller,
-        account: &AccountId,
-    ) -> Result<Arc<AccountFacts>, Refusal> {
-        let facts = self.directory.find(account).await?;
-        facts
-            .filter(|facts| caller.sees(facts.owner()))
-            .ok_or_else(|| not_found(&account.name()))
-    }
-
-    /// The account of another resource, when the caller may see it; `name` is what the caller sent.
-    pub(crate) async fn visible_as(
-        &self,
-        caller: &Caller,
-        account: &AccountId,
-        name: &str,
-    ) -> Result<Arc<AccountFacts>, Refusal> {
-        let facts = self.directory.find(account).await?;
-        facts.filter(|facts| caller.sees(facts.owner())).ok_or_else(|| not_found(name))
-    }
-}
-
-/// Eight bytes of a page position.
-fn number(bytes: &[u8]) -> Option<i64> {
-    Some(i64::from_be_bytes(bytes.try_into().ok()?))
 }
 
 /// Adds every service, each with the limits of the edge.
@@ -84,8 +68,154 @@ pub(crate) fn register(mut server: Server, shared: &Arc<Shared>) -> Server {
         };
     }
     let shared = || Arc::clone(shared);
+    serve!(account_service_server::AccountServiceServer(accounts::Accounts(shared())));
     serve!(transfer_service_server::TransferServiceServer(transfers::Transfers(shared())));
+    serve!(invoice_service_server::InvoiceServiceServer(invoices::Invoices(shared())));
+    serve!(payment_service_server::PaymentServiceServer(payments::Payments(shared())));
+    serve!(promised_payment_service_server::PromisedPaymentServiceServer(
+        promised_payments::PromisedPayments(shared())
+    ));
+    serve!(transaction_service_server::TransactionServiceServer(transactions::Transactions(
+        shared()
+    )));
     serve!(hold_service_server::HoldServiceServer(holds::Holds(shared())));
     serve!(audit_service_server::AuditServiceServer(audit::Audit(shared())));
     server
+}
+
+/// Who calls, and what for.
+fn split<M>(request: Request<M>) -> (Arc<Caller>, M) {
+    let caller = identity::caller(&request).clone();
+    (caller, request.into_inner())
+}
+
+/// A changing call as it came in.
+struct Change<'a, M> {
+    method: &'static str,
+    caller: Arc<Caller>,
+    id: RequestId,
+    message: &'a M,
+}
+
+/// An answer that can say that it was given before.
+trait Replayable: Message + Default {
+    fn mark(&mut self);
+}
+
+macro_rules! replayable {
+    ($($message:ident),* $(,)?) => {
+        $(impl Replayable for pb::$message {
+            fn mark(&mut self) {
+                self.replayed = true;
+            }
+        })*
+    };
+}
+
+replayable!(
+    CreateAccountResponse,
+    UpdateAccountResponse,
+    AttachClientResponse,
+    DetachClientResponse,
+    BlockAccountResponse,
+    UnblockAccountResponse,
+    CreateInvoiceResponse,
+    CancelInvoiceResponse,
+    RecordPaymentResponse,
+    AllocatePaymentResponse,
+    TakePromisedPaymentResponse,
+    RepayPromisedPaymentResponse,
+);
+
+impl Shared {
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// The facts of an account that the caller may see; absent and foreign are one answer.
+    async fn visible(
+        &self,
+        caller: &Caller,
+        account: &AccountId,
+    ) -> Result<Arc<AccountFacts>, Refusal> {
+        self.visible_as(caller, account, &account.name()).await
+    }
+
+    /// The same for a resource of the account: `name` is what the caller sent.
+    async fn visible_as(
+        &self,
+        caller: &Caller,
+        account: &AccountId,
+        name: &str,
+    ) -> Result<Arc<AccountFacts>, Refusal> {
+        match self.directory.find(account).await? {
+            Some(facts) if caller.sees(facts.owner()) => Ok(facts),
+            Some(_) | None => Err(rpc::not_found(name)),
+        }
+    }
+
+    /// Whose request ids the caller uses; what is not there at all is not found under its own name.
+    async fn scope(&self, caller: &Caller) -> Result<TenantNo, Refusal> {
+        let tenant = caller.tenant.as_ref();
+        let scope = self.directory.scope(tenant).await?;
+        scope.ok_or_else(|| rpc::not_found(&tenant.map(AccountId::name).unwrap_or_default()))
+    }
+
+    /// The one tenant whose rows the caller sees; none when it sees all.
+    async fn tenant(&self, caller: &Caller) -> Result<Option<TenantNo>, Refusal> {
+        match caller.tenant {
+            None => Ok(None),
+            Some(_) => self.scope(caller).await.map(Some),
+        }
+    }
+
+    /// Runs a changing operation to its end, whether or not the caller waits, and encodes what came of it.
+    async fn change<M, T, R, E, F>(
+        self: &Arc<Shared>,
+        change: Change<'_, M>,
+        encode: fn(&T) -> R,
+        work: impl FnOnce(Arc<Shared>, Arc<Caller>, Call<T>) -> F,
+    ) -> Result<Response<R>, Status>
+    where
+        M: Message,
+        T: Send + 'static,
+        R: Replayable + 'static,
+        E: Into<Refusal> + Send + 'static,
+        F: Future<Output = Result<Outcome<T>, E>> + Send + 'static,
+    {
+        let Change { method, caller, id, message } = change;
+        let scope = self.scope(&caller).await?;
+        let hash = Sha256::digest(message.encode_to_vec()).into();
+        let bytes = move |answer: &T| encode(answer).encode_to_vec();
+        let call = Call { scope, method, id, hash, encode: Box::new(bytes) };
+        let outcome = detached(work(self.clone(), caller, call)).await.map_err(Into::into)?;
+        let answer = match outcome {
+            Outcome::Fresh(answer) => encode(&answer),
+            Outcome::Replayed(bytes) => {
+                let mut answer = R::decode(bytes.as_slice()).map_err(|e| rpc::fault(&e))?;
+                answer.mark();
+                answer
+            }
+        };
+        Ok(Response::new(answer))
+    }
+}
+
+/// A page's position that is one number; a token was sealed by us, so a position of another length is of
+/// another version of us.
+fn number(bytes: &[u8]) -> Option<i64> {
+    bytes.try_into().ok().map(i64::from_be_bytes)
+}
+
+/// Where a page of a numbered list starts.
+fn position(token: Option<Vec<u8>>, first: i64) -> i64 {
+    token.as_deref().and_then(number).unwrap_or(first)
+}
+
+/// One row more than the page holds says that there is a next page.
+fn cut<T>(rows: &mut Vec<T>, limit: u32) -> bool {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    more
 }

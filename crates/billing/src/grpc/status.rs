@@ -7,9 +7,8 @@ use adspend_common::{
 };
 
 use crate::{
-    accounts, invoices, payments, promised_payments,
-    promised_payments::rules::Why,
-    requests, transactions,
+    accounts, invoices, payments, promised_payments, promised_payments::rules::Why, requests,
+    transactions,
 };
 
 impl From<requests::Error> for Refusal {

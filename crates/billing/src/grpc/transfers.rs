@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 use super::Shared;
 use crate::{
-    accounts::AccountFacts,
     ledger::{self, batch::Linked},
     transfers::{self, MAX_BATCH, NewTransfer, Transfer},
 };
@@ -120,9 +119,7 @@ impl Transfers {
         let id = Uuid::parse_str(id.as_str()).map_err(|_| not_found(name))?;
         let client = self.0.pool.get().await?;
         let transfer = transfers::find(&client, owner.key.tenant, id).await?;
-        transfer
-            .filter(|transfer| transfer.agency == owner.id)
-            .ok_or_else(|| not_found(name))
+        transfer.filter(|transfer| transfer.agency == owner.id).ok_or_else(|| not_found(name))
     }
 
     async fn list(
@@ -140,7 +137,8 @@ impl Transfers {
         let before = position.as_deref().and_then(super::number).unwrap_or(i64::MAX);
         let client = self.0.pool.get().await?;
         let mut rows =
-            transfers::list(&client, account.key, before, i64::from(size).saturating_add(1)).await?;
+            transfers::list(&client, account.key, before, i64::from(size).saturating_add(1))
+                .await?;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let more = rows.len() > size;
         rows.truncate(size);

@@ -70,9 +70,19 @@ pub(super) async fn insert(
         .execute(
             INSERT,
             &[
-                &key.tenant.0, &key.account.0, id, serial, number, amount, currency,
-                &state.number(), &invoice.payer_name, &invoice.payer_inn, &invoice.payer_kpp,
-                pay_by, created_at,
+                &key.tenant.0,
+                &key.account.0,
+                id,
+                serial,
+                number,
+                amount,
+                currency,
+                &state.number(),
+                &invoice.payer_name,
+                &invoice.payer_inn,
+                &invoice.payer_kpp,
+                pay_by,
+                created_at,
             ],
         )
         .await?;
@@ -136,8 +146,7 @@ pub(crate) async fn set_state(
     invoice: &Invoice,
 ) -> Result<(), db::Error> {
     let Invoice { id, state, paid_at, payment, .. } = invoice;
-    let set =
-        tx.execute(SET_STATE, &[&tenant.0, id, &state.number(), paid_at, payment]).await?;
+    let set = tx.execute(SET_STATE, &[&tenant.0, id, &state.number(), paid_at, payment]).await?;
     db::exactly_one(set, "invoices.set_state")
 }
 
@@ -155,7 +164,6 @@ pub(super) async fn list(
     limit: u32,
 ) -> Result<Vec<Invoice>, db::Error> {
     let limit = i64::from(limit);
-    let rows =
-        client.query(LIST, &[&key.tenant.0, &key.account.0, &before, &limit]).await?;
+    let rows = client.query(LIST, &[&key.tenant.0, &key.account.0, &before, &limit]).await?;
     rows.iter().map(invoice).collect()
 }

@@ -1,48 +1,173 @@
-//! Work by the clock. Nothing depends on it having run: it only makes the books catch up with the time.
+//! Work by the clock. Nothing that a caller is told depends on it: expiry and overdue are facts of time.
+//!
+//! | job | does |
+//! |---|---|
+//! | `release_holds` | gives back in the books what expired holds held |
+//! | `verify_ledger` | proves the ledger, and says when and with what result in two metrics |
+//! | `anchor_clock` | sets the clock to the database's time |
+//! | `forget_answers` | deletes answers to requests that are older than they are kept |
+//!
+//! Every job does a bounded piece, waits, and backs off when it fails; replicas may all run all of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
-use adspend_common::{db, server::Stop};
+use adspend_common::{
+    db::{self, Pool},
+    server::Stop,
+    telemetry::Telemetry,
+    time::Clock,
+};
+use chrono::TimeDelta;
 use tokio_util::task::TaskTracker;
 
-use crate::{grpc::Shared, holds};
+use crate::{config, holds, ledger::audit, requests};
 
-/// Accounts whose expired holds are given back in one transaction.
-const HOLD_BATCH: i64 = 500;
+/// Holds that one transaction gives back.
+const HOLDS_AT_ONCE: i64 = 500;
+/// Answers that one statement deletes.
+const ANSWERS_AT_ONCE: i64 = 1_000;
+/// How often old answers are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// The shortest wait of a job, however fast a simulated clock runs.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+/// The longest wait of a job that keeps failing.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// A difference between the host's wall clock and ours that somebody should know of.
+const WALL_DIFFERENCE_WARNING_MICROS: i64 = 1_000_000;
 
-/// Starts every job; each ends when the service stops.
-pub(crate) fn start(tracker: &TaskTracker, shared: &Arc<Shared>, stop: &Stop) {
-    tracker.spawn(release_holds(Arc::clone(shared), stop.clone()));
-    tracker.spawn(keep_time(Arc::clone(shared), stop.clone()));
+/// When the ledger was last proved, and whether it held.
+#[derive(Debug)]
+struct Verified {
+    at_seconds: AtomicI64,
+    /// -1 before the first time.
+    differences: AtomicI64,
 }
 
-/// Waits; false when the service stops.
-async fn pause(stop: &Stop, length: Duration) -> bool {
-    tokio::select! {
-        () = stop.stopping().cancelled() => false,
-        () = tokio::time::sleep(length) => true,
-    }
+/// What jobs work with.
+#[derive(Clone)]
+pub(crate) struct Jobs {
+    pool: Pool,
+    clock: Clock,
+    settings: config::Jobs,
+    stop: Stop,
+    verified: Arc<Verified>,
 }
 
-async fn release_holds(shared: Arc<Shared>, stop: Stop) {
-    while pause(&stop, shared.config.jobs.release_holds_every.get()).await {
-        if let Err(error) = holds::expire_due(&shared.pool, &shared.clock, HOLD_BATCH).await {
-            tracing::warn!(%error, "expired holds were not given back in the books");
+impl Jobs {
+    /// Declares the metrics.
+    pub(crate) fn new(
+        pool: &Pool,
+        clock: &Clock,
+        settings: &config::Jobs,
+        stop: &Stop,
+        telemetry: &Telemetry,
+    ) -> Jobs {
+        let verified =
+            Arc::new(Verified { at_seconds: AtomicI64::new(0), differences: AtomicI64::new(-1) });
+        let (at, differences) = (verified.clone(), verified.clone());
+        let meter = telemetry.meter();
+        meter
+            .i64_observable_gauge("billing.ledger.verified_at_seconds")
+            .with_description("When the ledger was last proved, in seconds since 1970; 0 for never")
+            .with_callback(move |gauge| gauge.observe(at.at_seconds.load(Ordering::Relaxed), &[]))
+            .build();
+        meter
+            .i64_observable_gauge("billing.ledger.differences")
+            .with_description("What differed when the ledger was last proved; -1 before that")
+            .with_callback(move |gauge| {
+                gauge.observe(differences.differences.load(Ordering::Relaxed), &[]);
+            })
+            .build();
+        Jobs {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            settings: settings.clone(),
+            stop: stop.clone(),
+            verified,
         }
     }
-}
 
-async fn keep_time(shared: Arc<Shared>, stop: Stop) {
-    while pause(&stop, shared.config.jobs.anchor_clock_every.get()).await {
-        match db::anchor(&shared.pool, &shared.clock).await {
-            Ok(Some(anchored)) => {
-                let difference_micros = anchored.wall_difference_micros;
-                if difference_micros.saturating_abs() > 1_000_000 {
-                    tracing::warn!(difference_micros, "the host's clock is not the database's");
+    /// Starts every job that is switched on.
+    pub(crate) fn start(&self, tasks: &TaskTracker) {
+        let Jobs { settings, .. } = self;
+        if !settings.enabled {
+            return;
+        }
+        let every = settings.release_holds_every.get();
+        tasks.spawn(self.clone().repeat("release_holds", every, Jobs::release_holds));
+        let every = settings.anchor_clock_every.get();
+        tasks.spawn(self.clone().repeat("anchor_clock", every, Jobs::anchor_clock));
+        tasks.spawn(self.clone().repeat("forget_answers", FORGET_EVERY, Jobs::forget_answers));
+        if let Some(every) = settings.verify_ledger_every {
+            tasks.spawn(self.clone().repeat("verify_ledger", every.get(), Jobs::verify_ledger));
+        }
+    }
+
+    /// Runs a job until the service stops: `every` of the clock's time, later after failures.
+    async fn repeat<F>(self, name: &'static str, every: Duration, job: fn(Jobs) -> F)
+    where
+        F: Future<Output = Result<(), db::Error>>,
+    {
+        let mut failures: u32 = 0;
+        loop {
+            let wait = self.clock.real_duration(every).max(SHORTEST_WAIT);
+            let backoff = wait.saturating_mul(1 << failures.min(6)).min(LONGEST_BACKOFF.max(wait));
+            tokio::select! {
+                () = self.stop.stopping().cancelled() => return,
+                () = tokio::time::sleep(backoff) => {}
+            }
+            match job(self.clone()).await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    tracing::warn!(job = name, failures, %error, "a job failed; it is tried again");
                 }
             }
-            Ok(None) => return,
-            Err(error) => tracing::warn!(%error, "the clock could not be compared"),
+        }
+    }
+
+    async fn release_holds(self) -> Result<(), db::Error> {
+        let full = usize::try_from(HOLDS_AT_ONCE).unwrap_or(usize::MAX);
+        while holds::expire_due(&self.pool, &self.clock, HOLDS_AT_ONCE).await? >= full {}
+        Ok(())
+    }
+
+    async fn verify_ledger(self) -> Result<(), db::Error> {
+        let report = audit::verify(&self.pool, None, self.clock.now()).await?;
+        let differences = i64::try_from(report.differences.len()).unwrap_or(i64::MAX);
+        self.verified.at_seconds.store(report.at.timestamp(), Ordering::Relaxed);
+        self.verified.differences.store(differences, Ordering::Relaxed);
+        for audit::Difference { check, object, detail } in &report.differences {
+            tracing::error!(check, object, detail, "the ledger does not hold");
+        }
+        Ok(())
+    }
+
+    async fn anchor_clock(self) -> Result<(), db::Error> {
+        if let Some(anchored) = db::anchor(&self.pool, &self.clock).await? {
+            let difference_micros = anchored.wall_difference_micros;
+            if difference_micros.saturating_abs() > WALL_DIFFERENCE_WARNING_MICROS {
+                tracing::warn!(difference_micros, "the host's clock is not the database's");
+            }
+        }
+        Ok(())
+    }
+
+    async fn forget_answers(self) -> Result<(), db::Error> {
+        let kept = TimeDelta::from_std(self.settings.keep_answers.get()).unwrap_or(TimeDelta::MAX);
+        let Some(before) = self.clock.now().checked_sub_signed(kept) else { return Ok(()) };
+        let full = u64::try_from(ANSWERS_AT_ONCE).unwrap_or(u64::MAX);
+        loop {
+            let client = self.pool.get().await?;
+            if requests::forget(&client, before, ANSWERS_AT_ONCE).await? < full {
+                return Ok(());
+            }
         }
     }
 }

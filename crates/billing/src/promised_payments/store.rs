@@ -86,8 +86,7 @@ pub(super) async fn list(
 ) -> Result<Vec<Promise>, db::Error> {
     let (at, id) = before.unzip();
     let limit = i64::from(limit);
-    let rows =
-        client.query(LIST, &[&key.tenant.0, &key.account.0, &at, &id, &limit]).await?;
+    let rows = client.query(LIST, &[&key.tenant.0, &key.account.0, &at, &id, &limit]).await?;
     rows.iter().map(promise).collect()
 }
 
@@ -103,8 +102,7 @@ pub(super) async fn turnover(
     days: u16,
 ) -> Result<Money, db::Error> {
     let since = now - TimeDelta::days(i64::from(days));
-    let rows =
-        from.rows(TURNOVER, &[&key.tenant.0, &key.account.0, &since, &now]).await?;
+    let rows = from.rows(TURNOVER, &[&key.tenant.0, &key.account.0, &since, &now]).await?;
     rows.first().map_or(Ok(Money::ZERO), |row| Ok(row.try_get(0)?))
 }
 
@@ -130,9 +128,8 @@ pub(super) async fn insert(
 ) -> Result<(), db::Error> {
     let Promise { id, amount, outstanding, due, created_at, repaid_at: _ } = promise;
     let (tenant, account) = (key.tenant.0, key.account.0);
-    let inserted = tx
-        .execute(INSERT, &[&tenant, &account, id, amount, outstanding, due, created_at])
-        .await?;
+    let inserted =
+        tx.execute(INSERT, &[&tenant, &account, id, amount, outstanding, due, created_at]).await?;
     db::exactly_one(inserted, "promised_payments.insert")
 }
 

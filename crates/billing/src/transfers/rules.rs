@@ -39,11 +39,19 @@ mod tests {
     use super::*;
     use crate::ledger::{AccountKey, AccountNo, TenantNo};
 
-    fn account(number: i64, kind: AccountKind, agency: Option<i64>, currency: Currency) -> AccountFacts {
+    fn account(
+        number: i64,
+        kind: AccountKind,
+        agency: Option<i64>,
+        currency: Currency,
+    ) -> AccountFacts {
         let id = |number: i64| AccountId::parse(&format!("a{number}")).unwrap();
         AccountFacts {
             id: id(number),
-            key: AccountKey { tenant: TenantNo(agency.unwrap_or(number)), account: AccountNo(number) },
+            key: AccountKey {
+                tenant: TenantNo(agency.unwrap_or(number)),
+                account: AccountNo(number),
+            },
             kind,
             currency,
             agency: agency.map(|number| (id(number), AccountNo(number))),
@@ -80,9 +88,6 @@ mod tests {
         let agency = account(1, AccountKind::Agency, None, Currency::RUB);
         let client = account(2, AccountKind::Client, Some(1), Currency::RUB);
         let verdict = check(&agency, &client, Currency::USD);
-        assert_eq!(
-            verdict,
-            Err(Error::Currency { account: Currency::RUB, asked: Currency::USD })
-        );
+        assert_eq!(verdict, Err(Error::Currency { account: Currency::RUB, asked: Currency::USD }));
     }
 }
