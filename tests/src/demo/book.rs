@@ -39,10 +39,10 @@ impl Who {
     }
 }
 
-/// The highest ceiling of a day that was seen.
+/// The highest ceiling of a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Ceiling {
-    /// Nobody told.
+    /// Nobody knows.
     #[default]
     Unknown,
     Micros(i64),
@@ -60,7 +60,10 @@ pub(crate) struct Cell {
     pub(crate) late: u64,
     pub(crate) late_micros: i64,
     pub(crate) denied: BTreeMap<&'static str, u64>,
+    /// The highest of the day by the rules.
     pub(crate) ceiling: Ceiling,
+    /// The highest of the day that the service told.
+    pub(crate) told: Ceiling,
     /// Reserved and not reported, plus the prices of what was reported.
     used_micros: i64,
     pub(crate) highest_micros: i64,
@@ -75,6 +78,15 @@ impl Cell {
     /// By how much what was charged in time passed the day's ceiling.
     pub(crate) fn overspend_micros(&self) -> i64 {
         self.above(self.charged_micros - self.late_micros)
+    }
+
+    /// Whether the service told a ceiling above that of the rules.
+    pub(crate) fn told_too_much(&self) -> bool {
+        match (self.told, self.ceiling) {
+            (Ceiling::Unknown, _) | (_, Ceiling::NoLimit) => false,
+            (Ceiling::Micros(told), Ceiling::Micros(limit)) => told > limit,
+            (Ceiling::NoLimit, Ceiling::Micros(_)) | (_, Ceiling::Unknown) => true,
+        }
     }
 
     fn above(&self, micros: i64) -> i64 {
@@ -164,10 +176,15 @@ impl Book {
         });
     }
 
+    /// The ceiling by the rules; what the service tells must not lie above it.
+    pub(crate) fn rule(&mut self, who: Who, day: Day, ceiling: Ceiling) {
+        self.cells.entry((who, day)).or_default().ceiling = ceiling;
+    }
+
     /// A ceiling as the service tells it at this moment.
-    pub(crate) fn ceiling(&mut self, who: Who, day: Day, limit_micros: Option<i64>) {
+    pub(crate) fn told(&mut self, who: Who, day: Day, limit_micros: Option<i64>) {
         let cell = self.cells.entry((who, day)).or_default();
-        cell.ceiling = match (cell.ceiling, limit_micros) {
+        cell.told = match (cell.told, limit_micros) {
             (Ceiling::NoLimit, _) | (_, None) => Ceiling::NoLimit,
             (Ceiling::Unknown, Some(limit)) => Ceiling::Micros(limit),
             (Ceiling::Micros(before), Some(limit)) => Ceiling::Micros(before.max(limit)),
@@ -253,7 +270,7 @@ mod tests {
     #[test]
     fn reserving_above_the_ceiling_is_found_even_if_little_is_charged() {
         let mut book = Book::default();
-        book.ceiling(Who::Campaign(CAMPAIGN), day(), Some(10));
+        book.rule(Who::Campaign(CAMPAIGN), day(), Ceiling::Micros(10));
         for _ in 0..3 {
             book.admitted(reservation(4), day());
         }
@@ -268,7 +285,7 @@ mod tests {
     #[test]
     fn what_was_given_back_or_expired_makes_room() {
         let mut book = Book::default();
-        book.ceiling(Who::Campaign(CAMPAIGN), day(), Some(10));
+        book.rule(Who::Campaign(CAMPAIGN), day(), Ceiling::Micros(10));
         for _ in 0..5 {
             book.admitted(reservation(8), day());
             book.gone(reservation(8));
@@ -280,7 +297,7 @@ mod tests {
     #[test]
     fn a_late_charge_is_charged_but_not_overspent() {
         let mut book = Book::default();
-        book.ceiling(Who::Campaign(CAMPAIGN), day(), Some(10));
+        book.rule(Who::Campaign(CAMPAIGN), day(), Ceiling::Micros(10));
         book.admitted(reservation(10), day());
         book.gone(reservation(10));
         book.charged(paid(9, true, false));
@@ -292,26 +309,34 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_ceiling_of_a_day_counts_and_none_at_all_proves_nothing() {
+    fn without_a_ceiling_nothing_is_proved() {
         let mut book = Book::default();
         book.admitted(reservation(10), day());
-        assert_eq!(cell(&book).over_limit_micros(), 10, "nobody told a ceiling");
-        for (told, ceiling) in [
-            (Some(9), Ceiling::Micros(9)),
-            (Some(12), Ceiling::Micros(12)),
-            (Some(11), Ceiling::Micros(12)),
-            (None, Ceiling::NoLimit),
-            (Some(1), Ceiling::NoLimit),
+        assert_eq!(cell(&book).over_limit_micros(), 10);
+        book.rule(Who::Campaign(CAMPAIGN), day(), Ceiling::NoLimit);
+        assert_eq!(cell(&book).over_limit_micros(), 0);
+    }
+
+    #[test]
+    fn the_highest_ceiling_that_was_told_counts_and_may_not_pass_that_of_the_rules() {
+        let mut book = Book::default();
+        book.rule(Who::Campaign(CAMPAIGN), day(), Ceiling::Micros(12));
+        for (told, kept, too_much) in [
+            (Some(9), Ceiling::Micros(9), false),
+            (Some(12), Ceiling::Micros(12), false),
+            (Some(11), Ceiling::Micros(12), false),
+            (Some(13), Ceiling::Micros(13), true),
+            (None, Ceiling::NoLimit, true),
         ] {
-            book.ceiling(Who::Campaign(CAMPAIGN), day(), told);
-            assert_eq!(cell(&book).ceiling, ceiling);
+            book.told(Who::Campaign(CAMPAIGN), day(), told);
+            assert_eq!((cell(&book).told, cell(&book).told_too_much()), (kept, too_much));
         }
     }
 
     #[test]
     fn an_admission_over_midnight_is_counted_by_its_charge() {
         let mut book = Book::default();
-        book.ceiling(Who::Campaign(CAMPAIGN), day(), Some(10));
+        book.rule(Who::Campaign(CAMPAIGN), day(), Ceiling::Micros(10));
         let unknown = Reservation { day: None, ..reservation(8) };
         book.admitted(unknown, day());
         book.charging(unknown, 8);

@@ -114,6 +114,20 @@ pub(crate) fn pacing_differs(
     differences
 }
 
+/// Where pacing told a ceiling above that of the rules.
+pub(crate) fn ceilings_differ(book: &Book) -> Vec<String> {
+    book.cells()
+        .filter(|(_, _, cell)| cell.told_too_much())
+        .map(|(who, day, cell)| {
+            let who = parent(who);
+            format!(
+                "{who} on {day}: the rules give {:?}, pacing told {:?}",
+                cell.ceiling, cell.told
+            )
+        })
+        .collect()
+}
+
 /// What billing has booked as spent, per campaign, in micro-units.
 pub(crate) async fn booked(office: &Office) -> Result<BTreeMap<String, i64>, Failure> {
     let mut booked = BTreeMap::new();

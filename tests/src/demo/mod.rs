@@ -3,14 +3,15 @@
 //!
 //! Everything goes over gRPC. `scenario` has the figures; `story` (with `office` and `marketing`)
 //! does what people do; `replay` (with `agenda`, `calls` and `fleet`) is the ad servers' traffic; `book` is
-//! the driver's own record, `watch` adds the ceilings to it, and `checks` holds it against what
-//! the services say; `table` and `summary` tell.
+//! the driver's own record, `watch` and `ceilings` add the limits to it, and `checks` holds it
+//! against what the services say; `table` and `summary` tell.
 //!
 //! Deliberately not here: any look into the services' databases.
 
 mod agenda;
 mod book;
 mod calls;
+mod ceilings;
 mod checks;
 mod events;
 mod fleet;
@@ -36,6 +37,7 @@ use adspend_common::time::{Clock, Day};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use self::{
+    book::Who,
     checks::Holds,
     events::Event,
     fleet::Fleet,
@@ -120,8 +122,11 @@ impl Options {
             // Real time: a second would be more than an hour and a half of the simulated one.
             ("leases.exchange_interval", "200ms".to_owned()),
             ("leases.sweep_interval", "200ms".to_owned()),
+            ("leases.recheck", "100ms".to_owned()),
             ("leases.slice_spend", "300ms".to_owned()),
             ("leases.hold_horizon", "3s".to_owned()),
+            ("leases.hold_interval", "500ms".to_owned()),
+            ("leases.hold_backoff", "500ms".to_owned()),
             ("accounts.facts_ttl", "500ms".to_owned()),
             ("charges.settle_every", "250ms".to_owned()),
         ] {
@@ -158,6 +163,7 @@ pub async fn run(options: &Options, data: &Path) -> Result<Summary, Failure> {
     traffic(options, &mut story, &mut stack, &record, &events).await?;
     let seen = story.seen;
 
+    by_the_rules(&record, &seen);
     println!("\n{}", table::table(&record.book()));
     let mut outcome = Outcome::ask(&office, &fleet, &record, &seen).await?;
     outcome.billing_calls = metrics::calls(metrics, "adspend.billing.v1.HoldService").await?;
@@ -220,6 +226,17 @@ async fn traffic(
     checks::settled(fleet).await
 }
 
+/// Writes the ceilings that the rules give into the book.
+fn by_the_rules(record: &Record, seen: &Seen) {
+    let mut book = record.book();
+    for day in book.days() {
+        for who in Who::all() {
+            let ceiling = ceilings::highest(&book, &seen.changes, who, day);
+            book.rule(who, day, ceiling);
+        }
+    }
+}
+
 /// What the services say at the end.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -244,6 +261,7 @@ impl Outcome {
         let holds = checks::holds(office).await?;
         let charged = record.book().total().charged_micros;
         let mut differences = checks::pacing_differs(&record.book(), &told);
+        differences.extend(checks::ceilings_differ(&record.book()));
         differences.extend(checks::billing_differs(&record.book(), &booked));
         differences.extend(holds.differ(charged));
         let missing_micros = checks::missing_micros(office, seen.paid_in, charged).await?;

@@ -12,11 +12,14 @@ use adspend_common::{
 use chrono::{DateTime, Utc};
 
 use super::{
+    book::Who,
+    ceilings::Change,
     fleet::Fleet,
     marketing,
     office::{Company, Office},
     scenario::{ACCOUNTS, AGENCY, ATELIER, Act, CAMPAIGNS, MONO, account_name, campaign_name},
     table::{moment, roubles},
+    watch::parent,
 };
 use crate::{processes::Failure, stack::Replica};
 
@@ -53,6 +56,8 @@ pub(crate) struct Seen {
     pub(crate) payments_allocated: u32,
     /// Money that came from outside, in roubles.
     pub(crate) paid_in: i64,
+    /// Budgets that were set.
+    pub(crate) changes: Vec<Change>,
     promise: Option<String>,
     payment: Option<adspend_common::proto::adspend::billing::v1::Payment>,
     invoice: String,
@@ -89,13 +94,13 @@ impl Story<'_> {
         }
         for (number, account) in ACCOUNTS.iter().enumerate() {
             if let Some(units) = account.daily_roubles {
-                self.set_budget(&account_name(number), units, BudgetUnit::AverageDaily, "first")
+                self.set_budget(Who::Account(number), units, BudgetUnit::AverageDaily, "first")
                     .await?;
             }
         }
         for (number, campaign) in CAMPAIGNS.iter().enumerate() {
             if let Some((units, unit)) = campaign.budget {
-                self.set_budget(&campaign_name(number), units, unit, "first").await?;
+                self.set_budget(Who::Campaign(number), units, unit, "first").await?;
             }
         }
         Ok(())
@@ -120,15 +125,17 @@ impl Story<'_> {
     }
 
     async fn set_budget(
-        &self,
-        parent: &str,
+        &mut self,
+        who: Who,
         units: i64,
         unit: BudgetUnit,
         id: &str,
     ) -> Result<(), Failure> {
+        let parent = &parent(who);
         let wanted = marketing::preview(self.fleet, parent, units, unit).await?;
         let id = format!("{id}-{}", parent.replace('/', "-"));
         let set = marketing::set_budget(self.fleet, parent, units, unit, &id).await?;
+        self.seen.changes.push(Change { who, at: self.clock.now(), roubles: units, unit });
         let ceilings = |budget: &adspend_common::proto::adspend::pacing::v1::Budget| {
             let limits = budget.ceilings.iter().filter_map(|day| day.limit.as_ref());
             limits
@@ -175,11 +182,11 @@ impl Story<'_> {
                 self.say(&format!("transfer of {MORE} from {agency} to {atelier}"));
             }
             Act::Decrease => {
-                self.set_budget(&campaign_name(3), 350, BudgetUnit::AverageDaily, "decrease")
+                self.set_budget(Who::Campaign(3), 350, BudgetUnit::AverageDaily, "decrease")
                     .await?;
             }
             Act::Increase => {
-                self.set_budget(&campaign_name(0), 450, BudgetUnit::AverageDaily, "increase")
+                self.set_budget(Who::Campaign(0), 450, BudgetUnit::AverageDaily, "increase")
                     .await?;
             }
             Act::Kill => {

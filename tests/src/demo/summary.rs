@@ -186,14 +186,14 @@ pub(crate) fn passed_limits(book: &Book) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::book::{Charged, Reservation};
+    use crate::demo::book::{Ceiling, Charged, Reservation};
     use adspend_common::time::Day;
 
     fn summary(ceiling_micros: i64, booked_micros: i64, audit: &str) -> Summary {
         let day = Day::from_ymd(2019, 11, 25).unwrap();
         let mut book = Book::default();
         for who in [Who::Campaign(0), Who::Account(0)] {
-            book.ceiling(who, day, Some(ceiling_micros));
+            book.rule(who, day, Ceiling::Micros(ceiling_micros));
         }
         book.came(0, day);
         let reservation = Reservation { campaign: 0, day: Some(day), micros: 10 };

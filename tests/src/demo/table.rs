@@ -111,7 +111,7 @@ mod tests {
         book.charging(reservation, 500_000);
         let (price_micros, late, counted) = (500_000, false, true);
         book.charged(Charged { campaign: 0, day, price_micros, late, counted });
-        book.ceiling(Who::Campaign(0), day, Some(390_000_000));
+        book.rule(Who::Campaign(0), day, Ceiling::Micros(390_000_000));
         let text = table(&book);
         let row = text.lines().find(|line| line.contains("390.00")).unwrap();
         let words: Vec<_> = row.split_whitespace().collect();

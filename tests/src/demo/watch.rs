@@ -68,7 +68,7 @@ async fn ceilings(fleet: &Arc<Fleet>, record: &Record) {
         match answer {
             Ok(state) => {
                 if let Some(day) = day_of(&state) {
-                    record.book().ceiling(who, day, state.limit_micros);
+                    record.book().told(who, day, state.limit_micros);
                 }
             }
             Err(_) => fleet.rest(replica),
