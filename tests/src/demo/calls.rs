@@ -100,6 +100,8 @@ pub(crate) enum Verdict {
 pub(crate) enum Answer {
     Admitted(Vec<(Asked, usize, Decision)>),
     Settled(Vec<(Reported, Settled)>),
+    /// A repeat would be answered alike.
+    Refused(String),
     /// The call failed; whatever it did is not known.
     AskAgain {
         replica: usize,
@@ -146,7 +148,10 @@ pub(crate) async fn admit(
             let why = format!("{} answers to {}", answer.responses.len(), batch.len());
             return Answer::AskAgain { replica, why, batch };
         }
-        Err(status) => return Answer::AskAgain { replica, why: describe(&status), batch },
+        Err(status) if is_temporary(status.code()) => {
+            return Answer::AskAgain { replica, why: describe(&status), batch };
+        }
+        Err(status) => return Answer::Refused(format!("BatchAdmit: {}", describe(&status))),
     };
     let at = clock.now();
     let day = Some(Day::of(sent_at)).filter(|day| day.contains(at));
@@ -196,7 +201,10 @@ pub(crate) async fn settle(mut member: Member, replica: usize, batch: Vec<Report
             let why = format!("{} answers to {}", answer.results.len(), batch.len());
             return Answer::SettleAgain { replica, why, batch };
         }
-        Err(status) => return Answer::SettleAgain { replica, why: describe(&status), batch },
+        Err(status) if is_temporary(status.code()) => {
+            return Answer::SettleAgain { replica, why: describe(&status), batch };
+        }
+        Err(status) => return Answer::Refused(format!("BatchSettle: {}", describe(&status))),
     };
     let verdicts = results.into_iter().map(|result| match result.outcome {
         Some(settle_result::Outcome::Done(done)) => {

@@ -230,6 +230,7 @@ impl Replay<'_> {
                         self.settled(reported, verdict)?;
                     }
                 }
+                Answer::Refused(why) => return Err(why.into()),
                 Answer::AskAgain { replica, why, batch } => {
                     self.failed(replica);
                     for asked in batch {
