@@ -534,7 +534,7 @@ pub mod account_service_client {
         /// yet gets one by the path `legal_entity`.
         ///
         /// ```text
-        /// grpcurl -plaintext -d '{"account":{"name":"accounts/north","display_name":"North Media"},"update_mask":"displayName","request_id":"rename-north"}' localhost:7401 adspend.billing.v1.AccountService/UpdateAccount
+        /// grpcurl -plaintext -d '{"account":{"name":"accounts/north","display_name":"North Media"},"update_mask":{"paths":["display_name"]},"request_id":"rename-north"}' localhost:7401 adspend.billing.v1.AccountService/UpdateAccount
         /// ```
         pub async fn update_account(
             &mut self,
@@ -778,7 +778,7 @@ pub mod account_service_server {
         /// yet gets one by the path `legal_entity`.
         ///
         /// ```text
-        /// grpcurl -plaintext -d '{"account":{"name":"accounts/north","display_name":"North Media"},"update_mask":"displayName","request_id":"rename-north"}' localhost:7401 adspend.billing.v1.AccountService/UpdateAccount
+        /// grpcurl -plaintext -d '{"account":{"name":"accounts/north","display_name":"North Media"},"update_mask":{"paths":["display_name"]},"request_id":"rename-north"}' localhost:7401 adspend.billing.v1.AccountService/UpdateAccount
         /// ```
         async fn update_account(
             &self,

@@ -2103,7 +2103,7 @@ pub mod campaign_service_client {
         /// `payment_model`.
         ///
         /// ```text
-        /// grpcurl -plaintext -d '{"campaign":{"name":"campaigns/spring","display_name":"Spring sale"},"update_mask":"displayName","request_id":"rename-spring"}' localhost:7411 adspend.pacing.v1.CampaignService/UpdateCampaign
+        /// grpcurl -plaintext -d '{"campaign":{"name":"campaigns/spring","display_name":"Spring sale"},"update_mask":{"paths":["display_name"]},"request_id":"rename-spring"}' localhost:7411 adspend.pacing.v1.CampaignService/UpdateCampaign
         /// ```
         pub async fn update_campaign(
             &mut self,
@@ -2254,7 +2254,7 @@ pub mod campaign_service_server {
         /// `payment_model`.
         ///
         /// ```text
-        /// grpcurl -plaintext -d '{"campaign":{"name":"campaigns/spring","display_name":"Spring sale"},"update_mask":"displayName","request_id":"rename-spring"}' localhost:7411 adspend.pacing.v1.CampaignService/UpdateCampaign
+        /// grpcurl -plaintext -d '{"campaign":{"name":"campaigns/spring","display_name":"Spring sale"},"update_mask":{"paths":["display_name"]},"request_id":"rename-spring"}' localhost:7411 adspend.pacing.v1.CampaignService/UpdateCampaign
         /// ```
         async fn update_campaign(
             &self,

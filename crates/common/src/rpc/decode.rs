@@ -20,6 +20,11 @@ const REQUIRED: &str = "is required";
 
 /// Refuses a batch that is over its published limit; the limit is in the metadata.
 pub fn batch_limit(field: &str, len: usize, max: usize) -> Result<(), Refusal> {
+    if len == 0 {
+        let mut violations = Violations::new();
+        violations.add(field, REQUIRED);
+        return violations.check();
+    }
     if len <= max {
         return Ok(());
     }
@@ -392,6 +397,7 @@ mod tests {
     #[test]
     fn a_batch_over_its_limit_is_told_the_limit() {
         assert!(batch_limit("transfers", 1_000, 1_000).is_ok());
+        assert_eq!(batch_limit("transfers", 0, 1_000).unwrap_err().violations.len(), 1);
         let refusal = batch_limit("transfers", 1_001, 1_000).unwrap_err();
         assert_eq!((refusal.code, refusal.reason), (Code::ResourceExhausted, Reason::TooLarge));
         assert!(refusal.metadata.contains(&("limit", "1000".to_owned())));
