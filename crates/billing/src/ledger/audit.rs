@@ -110,12 +110,12 @@ LIMIT 100";
 /// I-3: only late charges take a balance below the overdraft threshold, and their sum is remembered.
 const THRESHOLD: &str = "-- audit.threshold
 SELECT format('account %s in tenant %s', b.account_id, b.tenant_id),
-       format('main %s overdraft %s late %s, late charges sum to %s',
+       format('main %s overdraft %s late %s, uncovered entries sum to %s',
               b.main_micros, b.overdraft_micros, b.late_micros, l.late)
 FROM ledger_balance b
 LEFT JOIN LATERAL (
     SELECT coalesce(-sum(amount_micros), 0) AS late FROM ledger_entry e
-    WHERE e.tenant_id = b.tenant_id AND e.account_id = b.account_id AND e.kind = 13
+    WHERE e.tenant_id = b.tenant_id AND e.account_id = b.account_id AND (e.kind = 13 OR e.kind = 15 AND e.amount_micros < 0)
 ) l ON true
 WHERE ($1::bigint IS NULL OR b.tenant_id = $1)
   AND (b.late_micros <> l.late OR b.main_micros + b.overdraft_micros + b.late_micros < 0)

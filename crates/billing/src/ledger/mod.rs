@@ -41,7 +41,9 @@ mod store;
 mod tests;
 
 pub use rules::{Refusal, Row};
-pub use store::{Locked, as_of, entry_at, find, lock, open_balance, replay, set_state, write};
+pub use store::{
+    Figures, Found, Locked, as_of, entry_at, find, lock, open_balance, replay, set_state, write,
+};
 
 /// Postings in one transaction, at most: bounds the locks, the memory and the time of one flush.
 pub const MAX_POSTINGS: usize = 2_000;

@@ -341,7 +341,9 @@ impl Fold {
         let mut next =
             row.moved(bucket, direction, leg.amount).ok_or(Refusal::Overflow(account))?;
         next.last_at = at;
-        if leg.kind == Kind::LateCharge && direction == Direction::Out {
+        // A debt that moves in with its account is as much without cover as the charges that made it.
+        let uncovered = matches!(leg.kind, Kind::LateCharge | Kind::MovedIn);
+        if uncovered && direction == Direction::Out {
             next.late = row.late.checked_add(leg.amount).ok_or(Refusal::Overflow(account))?;
         }
         let (version, balance) = (next.version, next.balance(bucket));

@@ -1,0 +1,195 @@
+//! The ledger's SQL. Nothing else in the project writes `ledger_balance`, `ledger_leg` or `ledger_entry`.
+//! Here: rows and locks. `write.rs` writes what was folded, `read.rs` reads what is booked.
+
+mod read;
+mod write;
+
+use std::collections::HashMap;
+
+use adspend_common::{
+    db::{self, Row as SqlRow, Tx},
+    money::{Balance, Money},
+};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{
+    AccountKey, AccountNo, Kind, Leg, Place, Posted, Posting, Refusal, Row, State, TenantNo,
+    posting_id, rules::Fold,
+};
+
+pub use read::{Figures, Found, as_of, entry_at, find, replay};
+pub use write::write;
+pub(super) use write::{Written, write_new};
+
+/// A stored number or amount that no code of ours writes: the row was made by something else.
+fn broken(what: &'static str) -> db::Error {
+    db::Error::other(format!("the ledger holds {what} that this version does not know"))
+}
+
+const OPEN_BALANCE: &str = "-- ledger.open_balance
+INSERT INTO ledger_balance AS b (tenant_id, account_id, last_at) VALUES ($1, $2, $3)
+ON CONFLICT (tenant_id, account_id) DO UPDATE SET state = 1 WHERE b.state = 4";
+
+/// Gives an account its balance row in a tenant: a new one at zero, or the one it had there before it moved.
+pub async fn open_balance(
+    tx: &Tx<'_>,
+    key: AccountKey,
+    at: DateTime<Utc>,
+) -> Result<(), db::Error> {
+    tx.execute(OPEN_BALANCE, &[&key.tenant.0, &key.account.0, &at]).await?;
+    Ok(())
+}
+
+const SET_STATE: &str = "-- ledger.set_state
+UPDATE ledger_balance SET state = $3 WHERE tenant_id = $1 AND account_id = $2";
+
+/// Sets whether money of the account may move. Call it with the row locked by [`lock`].
+pub async fn set_state(tx: &Tx<'_>, key: AccountKey, state: State) -> Result<(), db::Error> {
+    let set = tx.execute(SET_STATE, &[&key.tenant.0, &key.account.0, &state.number()]).await?;
+    db::exactly_one(set, "ledger.set_state")
+}
+
+const LOCK: &str = "-- ledger.lock
+SELECT b.tenant_id, b.account_id, b.main_micros, b.version, b.last_at, b.held_micros,
+       b.frozen_micros, b.late_micros, b.overdraft_micros, b.hold_expires_at, b.state
+FROM ledger_balance b
+WHERE (b.tenant_id, b.account_id) IN (SELECT * FROM unnest($1::bigint[], $2::bigint[]))
+ORDER BY b.account_id, b.tenant_id
+FOR NO KEY UPDATE OF b";
+
+fn row(sql: &SqlRow) -> Result<Row, db::Error> {
+    let money = |column: &str| -> Result<Money, db::Error> {
+        Money::from_micros(sql.get(column)).ok_or_else(|| broken("an amount"))
+    };
+    Ok(Row {
+        key: AccountKey {
+            tenant: TenantNo(sql.get("tenant_id")),
+            account: AccountNo(sql.get("account_id")),
+        },
+        main: Balance::from_micros(sql.get("main_micros")).ok_or_else(|| broken("a balance"))?,
+        held: money("held_micros")?,
+        frozen: money("frozen_micros")?,
+        overdraft: money("overdraft_micros")?,
+        late: money("late_micros")?,
+        version: sql.get("version"),
+        last_at: sql.get("last_at"),
+        state: State::from_number(sql.get("state")).ok_or_else(|| broken("a state"))?,
+        hold_expires_at: sql.get("hold_expires_at"),
+    })
+}
+
+/// Balance rows locked by a transaction, and what is to be written to them.
+#[derive(Debug)]
+pub struct Locked {
+    fold: Fold,
+    versions: HashMap<AccountKey, i64>,
+    posted: Vec<(TenantNo, i64, Posted)>,
+}
+
+impl Locked {
+    /// The row as it stands after what was posted so far.
+    pub fn row(&self, key: AccountKey) -> Option<&Row> {
+        self.fold.row(key)
+    }
+
+    /// Books a posting in memory; [`write()`] makes it real. A refusal leaves no trace.
+    pub fn post(&mut self, posting: &Posting) -> Result<Posted, Refusal> {
+        let posted = self.fold.post(posting)?;
+        self.posted.push((posting.tenant, posting.payload_hash, posted.clone()));
+        Ok(posted)
+    }
+
+    /// Books all of a group or none of it.
+    pub fn post_group(&mut self, postings: &[&Posting]) -> Vec<Result<Posted, Refusal>> {
+        let verdicts = self.fold.post_group(postings);
+        for (posting, verdict) in postings.iter().zip(&verdicts) {
+            if let Ok(posted) = verdict {
+                self.posted.push((posting.tenant, posting.payload_hash, posted.clone()));
+            }
+        }
+        verdicts
+    }
+
+    /// Says when the next hold of the account expires; the lock looks for expired holds from then on.
+    pub fn set_hold_expiry(&mut self, key: AccountKey, at: Option<DateTime<Utc>>) {
+        self.fold.set_hold_expiry(key, at);
+    }
+}
+
+/// Locks the balance rows of these accounts, in the order of their numbers, and gives back what holds of
+/// theirs have had their time (expiry is a fact of time; no job needs to have run). Accounts without a row
+/// are left out: posting to them is refused.
+pub async fn lock(
+    tx: &Tx<'_>,
+    now: DateTime<Utc>,
+    accounts: &[AccountKey],
+) -> Result<Locked, db::Error> {
+    let mut keys: Vec<AccountKey> = accounts.to_vec();
+    keys.sort_unstable();
+    keys.dedup();
+    let (tenants, numbers): (Vec<i64>, Vec<i64>) =
+        keys.iter().map(|key| (key.tenant.0, key.account.0)).unzip();
+    let rows = tx.query(LOCK, &[&tenants, &numbers]).await?;
+    let rows: Vec<Row> = rows.iter().map(row).collect::<Result<_, _>>()?;
+    let versions = rows.iter().map(|row| (row.key, row.version)).collect();
+    let due: Vec<AccountKey> = rows
+        .iter()
+        .filter(|row| row.hold_expires_at.is_some_and(|at| at <= now))
+        .map(|row| row.key)
+        .collect();
+    let mut locked = Locked { fold: Fold::new(now, rows), versions, posted: Vec::new() };
+    if !due.is_empty() {
+        expire_holds(tx, now, &mut locked, &due).await?;
+    }
+    Ok(locked)
+}
+
+const EXPIRE_HOLDS: &str = "-- ledger.expire_holds
+UPDATE hold h SET state = 2, released_micros = h.opened_micros - h.settled_micros
+FROM unnest($1::bigint[], $2::bigint[]) AS due (tenant_id, account_id)
+WHERE h.tenant_id = due.tenant_id AND h.account_id = due.account_id
+  AND h.state = 1 AND h.expires_at <= $3
+RETURNING h.tenant_id, h.account_id, h.hold_id, h.released_micros";
+
+const NEXT_EXPIRY: &str = "-- ledger.next_expiry
+SELECT due.tenant_id, due.account_id,
+       (SELECT min(h.expires_at) FROM hold h
+        WHERE h.tenant_id = due.tenant_id AND h.account_id = due.account_id AND h.state = 1)
+FROM unnest($1::bigint[], $2::bigint[]) AS due (tenant_id, account_id)";
+
+async fn expire_holds(
+    tx: &Tx<'_>,
+    now: DateTime<Utc>,
+    locked: &mut Locked,
+    due: &[AccountKey],
+) -> Result<(), db::Error> {
+    let (tenants, numbers): (Vec<i64>, Vec<i64>) =
+        due.iter().map(|key| (key.tenant.0, key.account.0)).unzip();
+    for sql in tx.query(EXPIRE_HOLDS, &[&tenants, &numbers, &now]).await? {
+        let (tenant, account) = (TenantNo(sql.get(0)), AccountNo(sql.get(1)));
+        let hold: Uuid = sql.get(2);
+        let rest = Money::from_micros(sql.get(3)).ok_or_else(|| broken("a hold's rest"))?;
+        if rest.is_zero() {
+            continue;
+        }
+        let posting = Posting {
+            id: posting_id(tenant, "hold.expire", &hold.to_string()),
+            tenant,
+            legs: vec![Leg {
+                kind: Kind::HoldExpired,
+                from: Place::Held(account),
+                to: Place::Main(account),
+                amount: rest,
+                object: None,
+            }],
+            payload_hash: 0,
+        };
+        locked.post(&posting).map_err(|_| broken("held money that differs from its holds"))?;
+    }
+    for sql in tx.query(NEXT_EXPIRY, &[&tenants, &numbers]).await? {
+        let key = AccountKey { tenant: TenantNo(sql.get(0)), account: AccountNo(sql.get(1)) };
+        locked.set_hold_expiry(key, sql.get(2));
+    }
+    Ok(())
+}
