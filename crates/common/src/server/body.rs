@@ -23,26 +23,33 @@ use super::gate::StreamPlace;
 use super::stop::{Phase, Stop};
 use crate::rpc::{Deadline, Refusal, unavailable};
 
+/// A request's messages as they come. A stream of them ends when the server stops, so that its
+/// handler finishes what it has and ends by itself.
+pub struct RequestBody(Messages);
+
+enum Messages {
+    Unary(Incoming),
+    Stream(Pin<Box<Stoppable>>),
+}
+
 pin_project! {
-    /// A request's messages as they come. A stream of them ends when the server stops, so that its
-    /// handler finishes what it has and ends by itself.
-    pub struct RequestBody {
+    struct Stoppable {
         #[pin]
         incoming: Incoming,
         #[pin]
-        stopping: Option<WaitForCancellationFutureOwned>,
-        ended_by_us: Option<Arc<AtomicBool>>,
+        stopping: WaitForCancellationFutureOwned,
+        ended_by_us: Arc<AtomicBool>,
     }
 }
 
 impl RequestBody {
     pub(super) fn unary(incoming: Incoming) -> RequestBody {
-        RequestBody { incoming, stopping: None, ended_by_us: None }
+        RequestBody(Messages::Unary(incoming))
     }
 
     pub(super) fn stream(incoming: Incoming, stop: &Stop, ended_by_us: Arc<AtomicBool>) -> Self {
         let stopping = stop.token(Phase::Stopping).clone().cancelled_owned();
-        RequestBody { incoming, stopping: Some(stopping), ended_by_us: Some(ended_by_us) }
+        RequestBody(Messages::Stream(Box::pin(Stoppable { incoming, stopping, ended_by_us })))
     }
 }
 
@@ -51,29 +58,35 @@ impl Body for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.project();
-        match this.incoming.poll_frame(context) {
-            Poll::Ready(frame) => Poll::Ready(frame),
-            Poll::Pending => {
-                let Some(stopping) = this.stopping.as_pin_mut() else { return Poll::Pending };
-                ready!(stopping.poll(context));
-                if let Some(ended_by_us) = this.ended_by_us {
-                    ended_by_us.store(true, Ordering::Release);
+        match &mut self.0 {
+            Messages::Unary(incoming) => Pin::new(incoming).poll_frame(context),
+            Messages::Stream(stoppable) => {
+                let this = stoppable.as_mut().project();
+                if let Poll::Ready(frame) = this.incoming.poll_frame(context) {
+                    return Poll::Ready(frame);
                 }
+                ready!(this.stopping.poll(context));
+                this.ended_by_us.store(true, Ordering::Release);
                 Poll::Ready(None)
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.0 {
+            Messages::Unary(incoming) => incoming.is_end_stream(),
+            Messages::Stream(stoppable) => stoppable.incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.0 {
+            Messages::Unary(incoming) => incoming.size_hint(),
+            Messages::Stream(stoppable) => stoppable.incoming.size_hint(),
+        }
     }
 }
 

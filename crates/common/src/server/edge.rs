@@ -157,7 +157,8 @@ impl Edge {
         }
         let answer = match row.unary {
             true => self.unary(row, request, &mut observed).await,
-            false => self.stream(row, request, &mut observed).await,
+            // Boxed, so that a unary call does not carry room for it.
+            false => Box::pin(self.stream(row, request, &mut observed)).await,
         };
         match answer {
             Ok(response) => response,

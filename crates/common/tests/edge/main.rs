@@ -11,3 +11,4 @@ mod drain;
 mod overload;
 mod pages;
 mod support;
+mod tls;
