@@ -132,8 +132,8 @@ impl Fixture {
             .await
             .query_one(
                 "INSERT INTO hold (account_no, request_id, billing_name, state, asked_micros,
-                    opened_micros, asked_at, expires_at, used_at)
-                VALUES ($1, $2, $3, 2, $4, $4, $5, $6, $5) RETURNING hold_no",
+                    least_micros, ttl_seconds, opened_micros, asked_at, expires_at, used_at)
+                VALUES ($1, $2, $3, 2, $4, 1, 3600, $4, $5, $6, $5) RETURNING hold_no",
                 &[&account_no, &id, &name, &opened, &now, &(now + TimeDelta::hours(1))],
             )
             .await
