@@ -29,9 +29,10 @@ run: ## Start PostgreSQL and both services on loopback; Ctrl-C stops all of it
 	@target/debug/dev run
 
 .PHONY: demo
-demo: setup ## From an agency's payment to a week of admitted, charged ads (release build)
-	@cargo build -q --release --workspace --bins
-	@target/release/dev with-pg -- target/release/demo
+demo: ## From an agency's payment to a week of admitted, charged ads, in two minutes
+	@.ci/setup run
+	@cargo build -q --workspace --bins
+	@target/debug/demo
 
 .PHONY: bench
 bench: setup ## Measure against the references; writes target/bench/summary.json (release build)

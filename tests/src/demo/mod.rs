@@ -37,7 +37,6 @@ use adspend_common::time::{Clock, Day};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use self::{
-    book::Who,
     checks::Holds,
     events::Event,
     fleet::Fleet,
@@ -165,8 +164,10 @@ pub async fn run(options: &Options, data: &Path) -> Result<Summary, Failure> {
 
     by_the_rules(&record, &seen);
     println!("\n{}", table::table(&record.book()));
+    // Before we ask that service ourselves.
+    let billing_calls = metrics::calls(metrics, "adspend.billing.v1.HoldService").await?;
     let mut outcome = Outcome::ask(&office, &fleet, &record, &seen).await?;
-    outcome.billing_calls = metrics::calls(metrics, "adspend.billing.v1.HoldService").await?;
+    outcome.billing_calls = billing_calls;
     let audit = stop(stack).await?;
     println!("adspend-billing audit: {}", audit.as_deref().unwrap_or("ok"));
     if let (true, Some(differs)) = (outcome.ledger_audit == "ok", audit) {
@@ -229,11 +230,10 @@ async fn traffic(
 /// Writes the ceilings that the rules give into the book.
 fn by_the_rules(record: &Record, seen: &Seen) {
     let mut book = record.book();
-    for day in book.days() {
-        for who in Who::all() {
-            let ceiling = ceilings::highest(&book, &seen.changes, who, day);
-            book.rule(who, day, ceiling);
-        }
+    let keys: Vec<_> = book.cells().map(|(who, day, _)| (who, day)).collect();
+    for (who, day) in keys {
+        let ceiling = ceilings::highest(&book, &seen.changes, who, day);
+        book.rule(who, day, ceiling);
     }
 }
 
