@@ -1,5 +1,6 @@
 //! What the end-to-end tests, the development runner, the demonstration and the benchmarks share.
 
+pub mod bench;
 pub mod demo;
 pub mod lock;
 pub mod processes;
