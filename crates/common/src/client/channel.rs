@@ -1,6 +1,5 @@
 //! A channel over every address of a service.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -124,6 +123,8 @@ struct Target {
 
 /// One address.
 struct Peer {
+    /// The target whose name led here.
+    target: usize,
     address: SocketAddr,
     channel: tonic::transport::Channel,
     broken_in_a_row: AtomicU32,
@@ -195,7 +196,7 @@ fn tls(settings: &Settings) -> Result<ClientTlsConfig, Error> {
 async fn keep_resolving(shared: Weak<Shared>, every: Duration) {
     while let Some(strong) = shared.upgrade() {
         let found = strong.resolve().await;
-        if let Some(found) = found {
+        if !found.is_empty() {
             strong.peers.store(Arc::new(found));
             strong.resolved.send_replace(true);
         }
@@ -205,37 +206,32 @@ async fn keep_resolving(shared: Weak<Shared>, every: Duration) {
 }
 
 impl Shared {
-    /// Every address of every target, with the connections that exist already. Names that do not
-    /// resolve keep the addresses they had: a resolver that is away must not end calls.
-    async fn resolve(&self) -> Option<Vec<Arc<Peer>>> {
+    /// Every address of every target, with the connections that exist already. A name that does
+    /// not resolve keeps the addresses it had: a resolver that is away must not end calls.
+    async fn resolve(&self) -> Vec<Arc<Peer>> {
         let known = self.peers.load_full();
-        let mut by_address: HashMap<SocketAddr, Arc<Peer>> =
-            known.iter().map(|peer| (peer.address, Arc::clone(peer))).collect();
         let mut found: Vec<Arc<Peer>> = Vec::new();
-        for target in &self.targets {
+        for (index, target) in self.targets.iter().enumerate() {
             match tokio::net::lookup_host((target.host.as_str(), target.port)).await {
                 Ok(addresses) => {
                     for address in addresses {
-                        if found.iter().any(|peer| peer.address == address) {
-                            continue;
-                        }
-                        let peer =
-                            by_address.remove(&address).or_else(|| self.peer(target, address))?;
-                        found.push(peer);
+                        let known = known.iter().find(|peer| peer.address == address);
+                        found.extend(known.cloned().or_else(|| self.peer(index, target, address)));
                     }
                 }
                 Err(error) => {
                     tracing::warn!(host = target.host, %error, "a name does not resolve");
-                    return None;
+                    found.extend(known.iter().filter(|peer| peer.target == index).cloned());
                 }
             }
         }
-        // In one order, whatever the resolver's.
+        // In one order, whatever the resolver's, and each once.
         found.sort_by_key(|peer| peer.address);
-        Some(found)
+        found.dedup_by_key(|peer| peer.address);
+        found
     }
 
-    fn peer(&self, target: &Target, address: SocketAddr) -> Option<Arc<Peer>> {
+    fn peer(&self, index: usize, target: &Target, address: SocketAddr) -> Option<Arc<Peer>> {
         let scheme = target.uri.scheme_str().unwrap_or("http");
         let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).ok()?;
         let mut endpoint = endpoint
@@ -249,6 +245,7 @@ impl Shared {
             endpoint = endpoint.tls_config(tls.clone().domain_name(target.host.as_str())).ok()?;
         }
         Some(Arc::new(Peer {
+            target: index,
             address,
             channel: endpoint.connect_lazy(),
             broken_in_a_row: AtomicU32::new(0),

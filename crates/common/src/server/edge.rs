@@ -201,7 +201,7 @@ impl Edge {
     ) -> Result<Response<ResponseBody>, Refusal> {
         let (handler, context) = self.admit(row, &request, observed)?;
         let deadline = context.deadline;
-        let place = self.gate.stream()?;
+        let place = self.gate.stream(row.access)?;
         let ended_by_us = Arc::new(AtomicBool::new(false));
         let mut request =
             request.map(|body| RequestBody::stream(body, &self.stop, Arc::clone(&ended_by_us)));

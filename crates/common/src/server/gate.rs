@@ -11,16 +11,22 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::Code;
 
+use crate::identity::Access;
 use crate::rpc::{Deadline, Reason, Refusal, refuse};
 
 /// How many streams may be open in the process. They are bounded apart from calls, because they
 /// live long and do nothing most of the time.
 const MAX_OPEN_STREAMS: usize = 4_096;
 
+/// How many streams may be open whose callers need not say who they are: watchers of health. Apart
+/// from the others, so that a stranger cannot take their places.
+const MAX_OPEN_STREAMS_OF_ANYBODY: usize = 256;
+
 #[derive(Debug)]
 pub(super) struct Gate {
     calls: Semaphore,
     streams: Arc<Semaphore>,
+    streams_of_anybody: Arc<Semaphore>,
     waiting: AtomicUsize,
     max_in_flight: usize,
     max_wait: Duration,
@@ -34,6 +40,7 @@ impl Gate {
         Gate {
             calls: Semaphore::new(max_in_flight.min(Semaphore::MAX_PERMITS)),
             streams: Arc::new(Semaphore::new(MAX_OPEN_STREAMS)),
+            streams_of_anybody: Arc::new(Semaphore::new(MAX_OPEN_STREAMS_OF_ANYBODY)),
             waiting: AtomicUsize::new(0),
             max_in_flight,
             max_wait,
@@ -62,9 +69,13 @@ impl Gate {
         }
     }
 
-    /// A stream's place.
-    pub(super) fn stream(&self) -> Result<StreamPlace, Refusal> {
-        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| self.overloaded())
+    /// A stream's place; those of callers that nobody knows are few.
+    pub(super) fn stream(&self, access: Access) -> Result<StreamPlace, Refusal> {
+        let places = match access {
+            Access::Roles(_) => &self.streams,
+            Access::Anybody => &self.streams_of_anybody,
+        };
+        Arc::clone(places).try_acquire_owned().map_err(|_| self.overloaded())
     }
 
     /// Calls in progress.
@@ -72,7 +83,7 @@ impl Gate {
         self.max_in_flight.saturating_sub(self.calls.available_permits())
     }
 
-    /// Streams that are open.
+    /// Streams that are open, without the watchers of health.
     pub(super) fn open_streams(&self) -> usize {
         MAX_OPEN_STREAMS.saturating_sub(self.streams.available_permits())
     }
@@ -115,6 +126,14 @@ mod tests {
         let (waited, ()) = tokio::join!(gate.call(Deadline::none()), async { drop(place) });
         assert!(waited.is_ok());
         assert_eq!(gate.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_stranger_s_streams_leave_room_for_the_others() {
+        let gate = Gate::new(1, Duration::ZERO);
+        let held: Vec<_> = std::iter::from_fn(|| gate.stream(Access::Anybody).ok()).collect();
+        assert_eq!(held.len(), MAX_OPEN_STREAMS_OF_ANYBODY);
+        assert!(gate.stream(Access::Roles(1)).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

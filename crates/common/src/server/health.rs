@@ -55,16 +55,21 @@ impl Health {
         self.ready.load(Ordering::Acquire)
     }
 
+    /// Alive, and not ready before it has been asked: to be told before the first connection.
+    pub(super) async fn begin(&self) {
+        self.reporter.set_service_status("liveness", ServingStatus::Serving).await;
+        self.tell(false).await;
+    }
+
     /// Asks for ever.
     pub(super) async fn watch(self) {
-        self.reporter.set_service_status("liveness", ServingStatus::Serving).await;
-        let mut before = None;
+        let mut before = false;
         loop {
             let ready = self.ask().await;
-            if before != Some(ready) {
+            if before != ready {
                 tracing::info!(ready, "readiness");
                 self.tell(ready).await;
-                before = Some(ready);
+                before = ready;
             }
             tokio::time::sleep(EVERY).await;
         }

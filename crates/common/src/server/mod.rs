@@ -260,6 +260,7 @@ impl Bound {
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Bound { name, grpc_addr, metrics_addr, .. } = self;
         tracing::info!(service = name, %grpc_addr, %metrics_addr, "serving");
+        self.health.begin().await;
         let watching = tokio::spawn(self.health.clone().watch());
         let pages = tokio::spawn(http_port::serve(
             self.http,
