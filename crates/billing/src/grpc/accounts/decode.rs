@@ -136,7 +136,8 @@ pub(super) struct Update {
 pub(super) fn update(request: &pb::UpdateAccountRequest) -> Result<Update, Refusal> {
     let mut v = Violations::new();
     let none = pb::Account::default();
-    let mask = v.mask("update_mask", request.update_mask.as_ref(), MASK);
+    let mask = v.required("update_mask", request.update_mask.as_ref());
+    let mask = mask.and_then(|mask| v.mask("update_mask", Some(mask), MASK));
     let given = v.required("account", request.account.as_ref()).unwrap_or(&none);
     let (account, changes) = v.within("account", |v| {
         let account = v.name("name", &given.name);
