@@ -71,6 +71,12 @@ fn is_required(field: &FieldDescriptor) -> bool {
     numbers.contains(&(FieldBehavior::Required as i32))
 }
 
+/// Fields that are asked for though they are not REQUIRED, because another may stand for them.
+const EITHER_OF_TWO: [(&str, &str); 1] = [
+    // A late conversion names its campaign instead.
+    ("adspend.pacing.v1.ChargeService.Settle", "token"),
+];
+
 #[tokio::test]
 async fn an_empty_request_is_told_of_exactly_its_required_fields() {
     let billing = TestDatabase::create(&adspend_billing::MIGRATIONS).await;
@@ -82,7 +88,8 @@ async fn an_empty_request_is_told_of_exactly_its_required_fields() {
         if method.is_client_streaming() || method.is_server_streaming() {
             continue; // Their first message is checked by the same code as the unary one.
         }
-        let required = method.input().fields().filter(is_required);
+        let input = method.input();
+        let required = input.fields().filter(is_required);
         let required: BTreeSet<_> = required.map(|field| field.name().to_owned()).collect();
         if required.is_empty() {
             continue;
@@ -94,7 +101,11 @@ async fn an_empty_request_is_told_of_exactly_its_required_fields() {
             Err(status) if status.code() == Code::InvalidArgument => {
                 let told = status.get_details_bad_request().map(|told| told.field_violations);
                 let told = told.unwrap_or_default().into_iter();
-                Ok(told.map(|violation| violation.field).collect::<BTreeSet<_>>())
+                // What a missing part would have to hold says the same once more.
+                let told = told.map(|told| told.field).filter(|field| !field.contains('.'));
+                let name = method.full_name();
+                let told = told.filter(|field| !EITHER_OF_TWO.contains(&(name, field)));
+                Ok(told.collect::<BTreeSet<_>>())
             }
             Err(status) => Err(status.to_string()),
         };

@@ -2,6 +2,7 @@
 
 use adspend_common::proto::FILE_DESCRIPTOR_SET;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
+use serde_json::Value;
 
 use crate::tools;
 
@@ -65,12 +66,27 @@ fn example(method: &MethodDescriptor) -> Result<(), String> {
             .and_then(|data| data.strip_suffix('\''))
             .ok_or("its data is not one quoted argument")?,
     };
-    let mut parser = serde_json::Deserializer::from_str(json);
+    let mut json: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    if let Some(mask) = json.get_mut("update_mask") {
+        // grpcurl wants a mask as the message that it is; JSON proper has it as one text.
+        let paths = mask["paths"].as_array().ok_or("grpcurl wants {\"paths\": […]} as a mask")?;
+        let paths = paths.iter().filter_map(Value::as_str).map(camel_case);
+        *mask = Value::String(paths.collect::<Vec<_>>().join(","));
+    }
     // Without refusing unknown fields a misspelt one would pass.
     let options = prost_reflect::DeserializeOptions::new().deny_unknown_fields(true);
-    DynamicMessage::deserialize_with_options(method.input(), &mut parser, &options)
-        .map_err(|error| error.to_string())?;
-    parser.end().map_err(|error| error.to_string())
+    DynamicMessage::deserialize_with_options(method.input(), json, &options)
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+fn camel_case(path: &str) -> String {
+    let mut words = path.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |text, word| {
+        let (head, tail) = word.split_at(word.len().min(1));
+        format!("{text}{}{tail}", head.to_uppercase())
+    })
 }
 
 /// Methods that change nothing, and those where another field than `request_id` makes a repeat

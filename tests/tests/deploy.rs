@@ -82,7 +82,6 @@ fn resolved(service: &str, container: &Value) -> toml::Table {
         ("database-url", "postgres://someone:hidden@database/adspend"),
         ("tokens", &format!("[{{ hash = \"{hash}\", role = \"operator\" }}]")),
         ("billing-token", "hidden"),
-        ("page-secret", "hidden"),
     ] {
         fs::write(secrets.join(name), content).unwrap();
     }

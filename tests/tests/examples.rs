@@ -143,7 +143,7 @@ fn lines() -> BTreeMap<String, String> {
 }
 
 /// Runs a line as a reader would paste it; what went to standard error when it failed.
-fn shell(line: &str, ports: &[(&str, String)]) -> Result<String, String> {
+pub(crate) fn shell(line: &str, ports: &[(&str, String)]) -> Result<String, String> {
     let line = ports.iter().fold(line.to_owned(), |line, (from, to)| line.replace(from, to));
     let tools = tools::root().join("target/tools/bin");
     let path = std::env::var("PATH").unwrap_or_default();

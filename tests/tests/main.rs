@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+mod annotations;
 mod contract;
 mod deploy;
+mod examples;
+mod readme;
 mod tidy;
 mod tools;

@@ -21,8 +21,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Starts PostgreSQL, billing and pacing on loopback, until Ctrl-C. Data stays under .data.
-    Run,
+    /// Starts PostgreSQL, billing and pacing on loopback, until Ctrl-C.
+    Run(run::Place),
     /// Runs a command with ADSPEND_TEST_DATABASE_URL set to a private PostgreSQL, and passes on its
     /// exit code. A URL that is set already is used instead.
     WithPg {
@@ -63,7 +63,7 @@ where
 #[tokio::main]
 async fn main() -> ExitCode {
     let done: Result<ExitCode, Failure> = match Arguments::parse().command {
-        Command::Run => run::run(&workspace()).await,
+        Command::Run(place) => run::run(place).await,
         Command::WithPg { command } => with_pg::with_pg(&workspace(), &command).await,
     };
     done.unwrap_or_else(|failure| {

@@ -1,9 +1,9 @@
 //! `dev run`: both services and their databases on loopback, until Ctrl-C.
 
 use std::{
-    env, fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
+    env,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -16,29 +16,44 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::blocking;
 
-/// The ports that the examples in `proto/` name.
-const BILLING: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7401);
-const PACING: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7411);
-const BILLING_METRICS: &str = "127.0.0.1:7402";
-const PACING_METRICS: &str = "127.0.0.1:7412";
+/// Where everything is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Place {
+    /// The folder of the databases and the logs.
+    #[arg(long, default_value = ".data")]
+    data: PathBuf,
+    /// Where billing answers; the default is what the examples in `proto/` name.
+    #[arg(long, default_value = "127.0.0.1:7401")]
+    billing: SocketAddr,
+    /// Where pacing answers.
+    #[arg(long, default_value = "127.0.0.1:7411")]
+    pacing: SocketAddr,
+    /// Where billing shows its metrics over HTTP; port 0 takes any.
+    #[arg(long, default_value = "127.0.0.1:7402")]
+    billing_metrics: SocketAddr,
+    /// Where pacing shows its metrics.
+    #[arg(long, default_value = "127.0.0.1:7412")]
+    pacing_metrics: SocketAddr,
+}
 
 /// Settings that name a server to use instead of a private one.
 const BILLING_URL: &str = "ADSPEND_BILLING_DATABASE_URL";
 const PACING_URL: &str = "ADSPEND_PACING_DATABASE_URL";
 
-pub(crate) async fn run(workspace: &Path) -> Result<ExitCode, Failure> {
-    let data = workspace.join(".data");
-    let taken = Lock::try_take(&data.join("run.lock"));
-    let mut lock = match taken.map_err(|error| format!(".data/run.lock: {error}"))? {
+pub(crate) async fn run(place: Place) -> Result<ExitCode, Failure> {
+    let lock = place.data.join("run.lock");
+    let no_lock = |error| Failure::from(format!("{}: {error}", lock.display()));
+    let mut lock = match Lock::try_take(&lock).map_err(no_lock)? {
         Taken::Ours(lock) => lock,
         Taken::Theirs(about) => {
             println!("adspend is running already ({}). Stop it with Ctrl-C there.", about.trim());
             return Ok(ExitCode::FAILURE);
         }
     };
-    let about = format!("process {}, billing on {BILLING}, pacing on {PACING}", std::process::id());
-    lock.describe(&about).map_err(|error| format!(".data/run.lock: {error}"))?;
-    for address in [BILLING, PACING] {
+    let Place { billing, pacing, .. } = place;
+    let about = format!("process {}, billing on {billing}, pacing on {pacing}", std::process::id());
+    lock.describe(&about).map_err(|error| format!("run.lock: {error}"))?;
+    for address in [billing, pacing] {
         // A program of another kind: better told now than by a service that cannot bind.
         TcpListener::bind(address).map_err(|error| format!("cannot use {address}: {error}"))?;
     }
@@ -47,15 +62,15 @@ pub(crate) async fn run(workspace: &Path) -> Result<ExitCode, Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
 
-    let (databases, cluster) = databases(&data).await?;
+    let (databases, cluster) = databases(&place.data).await?;
     let mut stack = tokio::select! {
-        stack = Stack::start(&data, &databases) => stack,
+        stack = Stack::start(&place, &databases) => stack,
         _ = interrupt.recv() => Err("interrupted".to_owned().into()),
         _ = terminate.recv() => Err("stopped".to_owned().into()),
     };
     let ended = match &mut stack {
         Ok(stack) => {
-            greet(cluster.is_some());
+            greet(&place, cluster.is_some());
             tokio::select! {
                 _ = interrupt.recv() => None,
                 _ = terminate.recv() => None,
@@ -91,8 +106,8 @@ async fn databases(data: &Path) -> Result<(Databases, Option<Cluster>), Failure>
         let databases = Databases { billing: billing.clone(), pacing: pacing.clone() };
         return Ok((databases, None));
     }
-    println!("starting PostgreSQL in .data/postgres");
     let folder = data.join("postgres");
+    println!("starting PostgreSQL in {}", folder.display());
     let started = blocking("PostgreSQL", move || {
         let cluster = Cluster::start(&folder, None)?;
         for database in ["adspend_billing", "adspend_pacing"] {
@@ -114,22 +129,21 @@ struct Stack {
 }
 
 impl Stack {
-    async fn start(data: &Path, databases: &Databases) -> Result<Self, Failure> {
-        let logs = data.join("log");
-        fs::create_dir_all(&logs).map_err(|error| format!(".data/log: {error}"))?;
-        let billing = Launch::new(Service::Billing, "billing", BILLING, &logs)
-            .set("listen.metrics", BILLING_METRICS)
+    async fn start(place: &Place, databases: &Databases) -> Result<Self, Failure> {
+        let logs = place.data.join("log");
+        let billing = Launch::new(Service::Billing, "billing", place.billing, &logs)
+            .set("listen.metrics", place.billing_metrics.to_string())
             .set("database.url", &databases.billing)
             .set("auth.mode", "development");
-        let pacing = Launch::new(Service::Pacing, "pacing", PACING, &logs)
-            .set("listen.metrics", PACING_METRICS)
+        let pacing = Launch::new(Service::Pacing, "pacing", place.pacing, &logs)
+            .set("listen.metrics", place.pacing_metrics.to_string())
             .set("database.url", &databases.pacing)
             .set("auth.mode", "development")
-            .set("billing.endpoint", format!("http://{BILLING}"));
+            .set("billing.endpoint", format!("http://{}", place.billing));
         println!("migrating both databases");
         billing.run("migrate").await?;
         pacing.run("migrate").await?;
-        println!("starting billing and pacing; their logs are in .data/log");
+        println!("starting billing and pacing; their logs are in {}", logs.display());
         let billing = billing.serve_until_ready().await?;
         let pacing = pacing.serve_until_ready().await?;
         Ok(Self { billing, pacing })
@@ -158,22 +172,24 @@ impl Stack {
     }
 }
 
-fn greet(private: bool) {
-    let kept = if private { "Data is kept in .data. " } else { "" };
+fn greet(place: &Place, private: bool) {
+    let Place { data, billing, pacing, billing_metrics, pacing_metrics } = place;
+    let kept =
+        if private { format!("Data is kept in {}. ", data.display()) } else { String::new() };
     println!(
         "
 adspend is ready, in development mode: every caller is an operator. {kept}Ctrl-C stops it.
 
-  billing  {BILLING}   metrics http://{BILLING_METRICS}/metrics
-  pacing   {PACING}   metrics http://{PACING_METRICS}/metrics
+  billing  {billing}   metrics http://{billing_metrics}/metrics
+  pacing   {pacing}   metrics http://{pacing_metrics}/metrics
 
 Try (`make setup` put grpcurl into target/tools/bin; each RPC's comment in proto/ has its own line):
 
-  grpcurl -plaintext {BILLING} list
-  grpcurl -plaintext {BILLING} describe adspend.billing.v1.TransferService
-  grpcurl -plaintext -d '{{\"account_id\":\"shop\",\"account\":{{\"kind\":\"ACCOUNT_KIND_ADVERTISER\",\"display_name\":\"Shop\",\"currency_code\":\"RUB\",\"legal_entity\":{{\"country_code\":\"RU\",\"name\":\"Shop LLC\",\"inn\":\"7707083893\",\"kpp\":\"773601001\"}}}},\"request_id\":\"create-shop\"}}' {BILLING} adspend.billing.v1.AccountService/CreateAccount
-  grpcurl -plaintext -d '{{\"name\":\"accounts/shop\"}}' {BILLING} adspend.billing.v1.AccountService/GetBalance
-  grpcurl -plaintext -d '{{\"opportunity_id\":\"o-1\",\"campaign\":\"campaigns/spring\",\"max_price_micros\":\"2500000\"}}' {PACING} adspend.pacing.v1.AdmissionService/Admit
+  grpcurl -plaintext {billing} list
+  grpcurl -plaintext {billing} describe adspend.billing.v1.TransferService
+  grpcurl -plaintext -d '{{\"account_id\":\"shop\",\"account\":{{\"kind\":\"ACCOUNT_KIND_ADVERTISER\",\"display_name\":\"Shop\",\"currency_code\":\"RUB\",\"legal_entity\":{{\"country_code\":\"RU\",\"name\":\"Shop LLC\",\"inn\":\"7707083893\",\"kpp\":\"773601001\"}}}},\"request_id\":\"create-shop\"}}' {billing} adspend.billing.v1.AccountService/CreateAccount
+  grpcurl -plaintext -d '{{\"name\":\"accounts/shop\"}}' {billing} adspend.billing.v1.AccountService/GetBalance
+  grpcurl -plaintext -d '{{\"opportunity_id\":\"o-1\",\"campaign\":\"campaigns/spring\",\"max_price_micros\":\"2500000\"}}' {pacing} adspend.pacing.v1.AdmissionService/Admit
 "
     );
 }
