@@ -137,8 +137,8 @@ impl From<promised_payments::Error> for Refusal {
             E::NotRepaid(N::AlreadyRepaid) => precondition(Reason::PromiseAlreadyRepaid, text),
             E::NotRepaid(N::Insufficient { own, needed }) => {
                 precondition(Reason::InsufficientFunds, text)
-                    .with("available", own)
-                    .with("required", needed)
+                    .with("available_micros", own.micros())
+                    .with("needed_micros", needed.micros())
             }
             E::Request(cause) => cause.into(),
             E::Ledger(cause) => cause.into(),

@@ -8,6 +8,8 @@
 
 pub(crate) mod rules;
 pub(crate) mod store;
+#[cfg(test)]
+mod tests;
 
 use adspend_common::{
     db::{self, Pool, Tx},

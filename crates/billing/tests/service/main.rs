@@ -1,0 +1,14 @@
+//! Billing as its callers see it: in process, over real connections, on real PostgreSQL, with the clock in
+//! hand and no job running. Every test ends with the ledger's audit.
+
+mod accounts;
+mod bad_input;
+mod holds;
+mod identities;
+mod payments;
+mod promises;
+mod relations;
+mod repeats;
+mod support;
+mod transactions;
+mod transfers;
