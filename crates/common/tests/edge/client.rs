@@ -63,7 +63,7 @@ async fn a_dead_address_costs_retries_once_and_calls_never() {
 
 #[tokio::test]
 async fn a_server_that_drains_fails_no_call() {
-    let (one, two) = (Setup::default().start().await, Setup::default().start().await);
+    let (one, two) = (Setup::with_notice().start().await, Setup::default().start().await);
     let channel = Channel::connect(&targets(&[one.grpc, two.grpc])).unwrap();
     let client = AdmissionServiceClient::new(channel);
     let gone = tokio::spawn(Running::stopped(one));
@@ -76,7 +76,7 @@ async fn a_server_that_drains_fails_no_call() {
     for _ in 0..50 {
         ask(&client, &retry, "x", Duration::from_secs(5)).await.unwrap();
     }
-    assert!(calls > 10, "{calls} calls during the drain");
+    assert!(calls > 0, "no call during the drain");
     gone.await.unwrap();
     two.stopped().await;
 }

@@ -37,13 +37,20 @@ fn request(sequence: i64) -> pb::StreamAdmitRequest {
 
 #[tokio::test]
 async fn a_drain_is_announced_lets_calls_finish_and_ends_streams() {
-    let mut server = Setup::default().start().await;
+    let mut server = Setup::with_notice().start().await;
     let client = server.connect().await;
     until("ready", || async { server.page("/readyz").await.0 == 200 }).await;
     let (requests, mut answers) = stream(&server).await;
     requests.send(request(1)).await.unwrap();
     assert_eq!(answers.message().await.unwrap().unwrap().sequence, 1);
 
+    // Takes longer than the notice.
+    let other = server.connect().await;
+    let under_way = tokio::spawn(async move { other.admit("wait long", &[]).await });
+    until("it is in", || async {
+        server.page("/metrics").await.1.contains("rpc_server_calls_in_flight 1")
+    })
+    .await;
     server.stop();
     until("not ready", || async { server.page("/readyz").await.0 == 503 }).await;
     assert_eq!(client.admit("x", &[]).await.token(), "o", "it still serves during the notice");
@@ -52,11 +59,6 @@ async fn a_drain_is_announced_lets_calls_finish_and_ends_streams() {
     requests.send(request(2)).await.unwrap();
     assert_eq!(answers.message().await.unwrap().unwrap().sequence, 2);
 
-    // Takes 300 ms, so it is under way when the notice is over.
-    let under_way = tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        client.admit("wait", &[]).await
-    });
     let status = answers.message().await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     let details = status.get_error_details();
@@ -70,7 +72,7 @@ async fn a_drain_is_announced_lets_calls_finish_and_ends_streams() {
 
 #[tokio::test]
 async fn answers_to_what_was_taken_come_before_the_end() {
-    let mut server = Setup::default().start().await;
+    let mut server = Setup::with_notice().start().await;
     let (requests, mut answers) = stream(&server).await;
     for sequence in 1..=10 {
         requests.send(request(sequence)).await.unwrap();

@@ -54,6 +54,10 @@ impl AdmissionService for Script {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 String::new()
             }
+            "wait long" => {
+                tokio::time::sleep(Duration::from_millis(1_000)).await;
+                String::new()
+            }
             "panic" => panic!("as it was asked"),
             "bare" => return Err(Status::internal("a secret of the library")),
             "forbidden" => {
@@ -139,7 +143,7 @@ impl Default for Setup {
         let short = HumanDuration::from_millis(400);
         Setup {
             limits: Limits::default(),
-            drain: Drain { notice: HumanDuration::from_millis(300), finish: short },
+            drain: Drain { notice: HumanDuration::from_millis(10), finish: short },
             auth: Auth { mode: AuthMode::Development, tokens: Vec::new() },
             ready: true,
         }
@@ -147,6 +151,14 @@ impl Default for Setup {
 }
 
 impl Setup {
+    /// A drain whose notice is long enough to look at, and shorter than the script's long wait.
+    pub(crate) fn with_notice() -> Setup {
+        let mut setup = Setup::default();
+        setup.drain.notice = HumanDuration::from_millis(400);
+        setup.drain.finish = HumanDuration::from_secs(5);
+        setup
+    }
+
     pub(crate) fn builder(&self) -> Server {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let ready = self.ready;
