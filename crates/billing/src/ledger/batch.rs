@@ -5,8 +5,9 @@
 //! is updated once a batch. Shards follow the tenant, so requests to one account keep their order.
 //!
 //! Repeats. A batch is written as if every id were new (an id that exists makes the counts differ); only
-//! then is it rolled back and done again with a look at which ids exist. Equal ids within one batch are one
-//! call. A lost connection during COMMIT leaves the outcome unknown: the batch is done again, and what had
+//! then is it rolled back and done again with a look at which ids exist. What is refused is looked for before
+//! it is answered: it may repeat what was booked when there was more money. Equal ids within one batch are
+//! one call. A lost connection during COMMIT leaves the outcome unknown: the batch is done again, and what had
 //! been booked answers as replayed.
 //!
 //! Bounds: [`MAX_POSTINGS`] a transaction, [`MAX_WAITING`] postings a shard in the queue; more is refused at
@@ -18,7 +19,7 @@ use std::{
 };
 
 use adspend_common::{
-    db::{self, Contended as _, Pool},
+    db::{self, Contended as _, Pool, Tx},
     time::Clock,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -253,6 +254,10 @@ async fn post_once(
             Linked::Yes => group(&mut locked, &mut known, postings),
         });
     }
+    if look == Look::Skip && any_refused_before(&tx, batch, &verdicts).await? {
+        tx.rollback().await?;
+        return Ok(None);
+    }
     match store::write_new(&tx, &locked).await? {
         store::Written::All => {
             tx.commit().await?;
@@ -263,6 +268,27 @@ async fn post_once(
             Ok(None)
         }
     }
+}
+
+/// A posting that is refused now may be the repeat of one that was booked when there was more money: it must
+/// get its first answer. Costs a round trip only when something was refused.
+async fn any_refused_before(
+    tx: &Tx<'_>,
+    batch: &[(&[Posting], Linked)],
+    verdicts: &[Vec<Verdict>],
+) -> Result<bool, db::Error> {
+    let refused: HashSet<Id> = batch
+        .iter()
+        .zip(verdicts)
+        .flat_map(|((postings, _), verdicts)| postings.iter().zip(verdicts))
+        .filter(|(_, verdict)| verdict.is_err())
+        .map(|(posting, _)| (posting.tenant, posting.id))
+        .collect();
+    if refused.is_empty() {
+        return Ok(false);
+    }
+    let refused: Vec<Id> = refused.into_iter().collect();
+    store::any_booked(tx, &refused).await
 }
 
 fn accounts<'a>(postings: impl Iterator<Item = &'a Posting>) -> Vec<AccountKey> {

@@ -91,6 +91,22 @@ async fn a_repeat_gets_the_first_answer_and_moves_nothing() {
     assert_audit(&database).await;
 }
 
+/// Found by the service's tests: the repeat was refused, because the money had gone with the first call.
+#[tokio::test]
+async fn a_repeat_gets_the_first_answer_when_the_money_is_gone() {
+    let (agency, client) = (key(1, 1), key(1, 2));
+    let database = with_accounts(&[agency, client]).await;
+    let poster = Poster::start(&database.pool, &Clock::system(), 1);
+    poster.post(deposit("d", agency, 1_000)).await.unwrap();
+    let all = transfer("t", agency, client, 1_000);
+    assert!(!poster.post(all.clone()).await.unwrap().replayed);
+    assert!(poster.post(all).await.unwrap().replayed);
+    let more = transfer("t", agency, client, 1_001);
+    let error = poster.post(more).await.unwrap_err();
+    assert!(matches!(error, Error::Refused(Refusal::RequestIdReused)), "{error:?}");
+    assert_audit(&database).await;
+}
+
 #[tokio::test]
 async fn an_id_with_another_payload_is_refused_and_changes_nothing() {
     let (agency, client) = (key(1, 1), key(1, 2));

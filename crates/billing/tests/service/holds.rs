@@ -114,9 +114,9 @@ async fn items_have_a_verdict_each_with_every_wrong_field() {
         ttl: ttl(0),
         request_id: String::new(),
     };
-    let greedy = pb::OpenHoldItem { min_amount_micros: 2_000_000_000, ..ask("boots", 3_000_000_000) };
-    let results =
-        open(&world, vec![wrong, ask("nobody", 1), ask("boots", 10), greedy]).await;
+    let greedy =
+        pb::OpenHoldItem { min_amount_micros: 2_000_000_000, ..ask("boots", 3_000_000_000) };
+    let results = open(&world, vec![wrong, ask("nobody", 1), ask("boots", 10), greedy]).await;
     let fields: Vec<_> =
         error(&results[0]).field_violations.into_iter().map(|wrong| wrong.field).collect();
     assert_eq!(fields, ["account", "amount_micros", "min_amount_micros", "ttl", "request_id"]);
@@ -151,8 +151,7 @@ async fn charges_without_a_hold_are_booked_once() {
     };
     let wrong = pb::RecordChargeItem { amount_micros: 0, ..charge.clone() };
     let other = pb::RecordChargeItem { amount_micros: 7, ..charge.clone() };
-    let request =
-        pb::RecordChargesRequest { requests: vec![charge.clone(), charge, wrong, other] };
+    let request = pb::RecordChargesRequest { requests: vec![charge.clone(), charge, wrong, other] };
     let pacing = world.role("pacing", None);
     let results = pacing.holds().record_charges(request).await.unwrap().into_inner().results;
     let reasons: Vec<_> = results

@@ -58,14 +58,11 @@ async fn money_goes_to_any_client_and_back_and_nowhere_else() {
     for (from, to) in
         [("north", "foreign"), ("north", "other"), ("boots", "hats"), ("north", "north")]
     {
-        refused(done(from, to, "1").await)
-            .is(Code::FailedPrecondition, "NOT_AN_AGENCY_CLIENT");
+        refused(done(from, to, "1").await).is(Code::FailedPrecondition, "NOT_AN_AGENCY_CLIENT");
     }
     refused(done("boots", "north", "1").await).is(Code::FailedPrecondition, "INSUFFICIENT_FUNDS");
-    let dollars = pb::CreateTransferRequest {
-        amount: money("1", "USD"),
-        ..transfer("north", "boots", "1")
-    };
+    let dollars =
+        pb::CreateTransferRequest { amount: money("1", "USD"), ..transfer("north", "boots", "1") };
     let refusal = refused(operator.transfers().create_transfer(dollars).await);
     refusal.is(Code::FailedPrecondition, "CURRENCY_MISMATCH");
     // A foreign client and one that does not exist are the same to an agency.

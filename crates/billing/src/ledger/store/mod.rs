@@ -18,6 +18,7 @@ use super::{
     posting_id, rules::Fold,
 };
 
+pub(super) use read::any_booked;
 pub use read::{Figures, Found, as_of, entry_at, find, replay};
 pub use write::write;
 pub(super) use write::{Written, write_new};

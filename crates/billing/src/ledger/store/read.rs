@@ -36,6 +36,23 @@ LEFT JOIN ledger_entry f ON f.tenant_id = l.tenant_id AND f.account_id = l.from_
 LEFT JOIN ledger_entry t ON t.tenant_id = l.tenant_id AND t.account_id = l.to_account
     AND t.version = l.to_version";
 
+const ANY_BOOKED: &str = "-- ledger.any_booked
+SELECT EXISTS (
+    SELECT FROM ledger_leg l
+    JOIN unnest($1::bigint[], $2::uuid[]) AS asked (tenant_id, posting_id)
+        ON l.tenant_id = asked.tenant_id AND l.posting_id = asked.posting_id
+)";
+
+/// Whether any of these postings is booked.
+pub(in crate::ledger) async fn any_booked(
+    tx: &Tx<'_>,
+    ids: &[(TenantNo, Uuid)],
+) -> Result<bool, db::Error> {
+    let (tenants, ids): (Vec<i64>, Vec<Uuid>) =
+        ids.iter().map(|(tenant, id)| (tenant.0, *id)).unzip();
+    Ok(tx.query_one(ANY_BOOKED, &[&tenants, &ids]).await?.get(0))
+}
+
 /// A posting that was found, and the hash of what its request asked for.
 pub type Found = HashMap<(TenantNo, Uuid), (i64, Posted)>;
 
