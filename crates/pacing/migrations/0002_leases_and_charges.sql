@@ -38,7 +38,10 @@ CREATE TABLE hold (
     billing_name    text,
     -- 1 asking, 2 open, 3 draining (no more grants), 4 closed, 5 refused.
     state           smallint    NOT NULL DEFAULT 1,
+    -- The whole question, so that a repeat of it is the same: how much, the least, for how long.
     asked_micros    bigint      NOT NULL,
+    least_micros    bigint      NOT NULL,
+    ttl_seconds     integer     NOT NULL,
     opened_micros   bigint      NOT NULL DEFAULT 0,
     reserved_micros bigint      NOT NULL DEFAULT 0,
     charged_micros  bigint      NOT NULL DEFAULT 0,
@@ -50,7 +53,7 @@ CREATE TABLE hold (
     CONSTRAINT hold_request_is_unique UNIQUE (account_no, request_id),
     CONSTRAINT hold_state_is_known CHECK (state BETWEEN 1 AND 5),
     CONSTRAINT hold_amounts_are_not_negative
-        CHECK (asked_micros > 0 AND opened_micros >= 0 AND reserved_micros >= 0 AND charged_micros >= 0),
+        CHECK (asked_micros > 0 AND least_micros > 0 AND ttl_seconds > 0 AND opened_micros >= 0 AND reserved_micros >= 0 AND charged_micros >= 0),
     CONSTRAINT hold_late_is_charged CHECK (late_micros BETWEEN 0 AND charged_micros),
     -- Every reserved micro-unit lies inside the hold (I-5); only late charges may go past it.
     CONSTRAINT hold_covers_its_slices
@@ -112,6 +115,8 @@ CREATE TABLE slice (
 ) WITH (fillfactor = 70);
 
 CREATE INDEX slice_unresolved ON slice (resolves_at) WHERE state IN (1, 2);
+CREATE INDEX slice_own ON slice (replica) WHERE state = 1;
+CREATE INDEX slice_open_of_campaign ON slice (account_no, campaign_no) WHERE state = 1;
 
 -- Charges that were acknowledged. A charge id is unique within its account; one admission is charged once.
 CREATE TABLE charge (

@@ -10,15 +10,17 @@ use adspend_common::id;
 use adspend_common::identity::{Identity, IdentityError};
 use adspend_common::rpc::PageKey;
 use adspend_common::server::{self, Bound, Server, Stop};
-use adspend_common::telemetry::Telemetry;
+use adspend_common::telemetry::{self, Telemetry};
 use adspend_common::time::{Clock, InvalidClock};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::admission::token::TokenKey;
+use crate::admission::feed::Feed;
+use crate::admission::{Admission, TokenKey};
 use crate::billing::Billing;
 use crate::charges::{self, Charges};
 use crate::config::Config;
+use crate::leases::{self, Leases};
 use crate::{MIGRATIONS, accounts, grpc, replicas, requests};
 
 /// How the database names this process's connections.
@@ -54,6 +56,12 @@ pub struct Services {
     pub token_key: TokenKey,
     /// Books charges.
     pub charges: Charges,
+    /// Decides about opportunities, in memory.
+    pub admission: Arc<Admission>,
+    /// Keeps the directory of admission at what the database says.
+    pub feed: Arc<Feed>,
+    /// Where admission's slices come from.
+    pub leases: Arc<Leases>,
 }
 
 /// What is made outside: in `main`, or by a test that owns time and billing.
@@ -109,16 +117,34 @@ impl App {
             (Arc::new(page_key), TokenKey::new(secret))
         };
         let (charges, writers) = charges::start(&db, &clock, &config.charges);
+        let (replica, replicas) = (id::new_uuid(clock.now()), replicas::Count::new());
+        let settings = config.leases.clone();
+        let admission =
+            Arc::new(Admission::new(settings.campaigns, settings.admission_lifetime.get()));
+        let feed = Arc::new(Feed::new(db.clone(), clock.clone(), Arc::clone(&admission)));
+        feed.catch_up().await?;
+        let leases = Leases::new(leases::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            billing: Arc::clone(&billing),
+            admission: Arc::clone(&admission),
+            replica,
+            replicas: replicas.clone(),
+            settings,
+        });
         let services = Services {
             db,
-            replica: id::new_uuid(clock.now()),
-            replicas: replicas::Count::new(),
+            replica,
+            replicas,
             clock,
             billing,
             config: Arc::new(config),
             page_key,
             token_key,
             charges,
+            admission,
+            feed,
+            leases,
         };
         let stop = Stop::new();
         let bound = bind(&services, &stop, &telemetry).await?;
@@ -131,6 +157,8 @@ impl App {
             tasks.spawn(writer);
         }
         tasks.spawn(charges::settlement::run(services.clone(), stop.clone()));
+        tasks.spawn(Arc::clone(&services.feed).run(stop.clone()));
+        tasks.spawn(Arc::clone(&services.leases).run(stop.stopping().clone()));
         Ok(App { services, bound, stop, tasks })
     }
 
@@ -181,6 +209,11 @@ async fn bind(services: &Services, stop: &Stop, telemetry: &Telemetry) -> Result
 
 /// Keeps a system clock at the database's time until the service stops.
 async fn keep_time(services: Services, stop: Stop) {
+    let gauge = telemetry::meter()
+        .i64_gauge("clock.wall_difference")
+        .with_unit("us")
+        .with_description("The service's time less the wall clock of its host")
+        .build();
     loop {
         tokio::select! {
             () = stop.stopping().cancelled() => return,
@@ -189,6 +222,7 @@ async fn keep_time(services: Services, stop: Stop) {
         match db::anchor(&services.db, &services.clock).await {
             Ok(Some(anchored)) => {
                 let difference_micros = anchored.wall_difference_micros;
+                gauge.record(difference_micros, &[]);
                 if difference_micros.saturating_abs() > WALL_DIFFERENCE_WARNING_MICROS {
                     tracing::warn!(difference_micros, "the host's clock is not the database's");
                 }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use adspend_common::config::{Auth, Database, Drain, Limits, Listen, Telemetry, Tls, system_clock};
 use serde::{Deserialize, Serialize};
 
-use crate::{accounts, billing, budgets, charges};
+use crate::{accounts, billing, budgets, charges, leases};
 
 /// What the variables begin with: `ADSPEND_PACING__DATABASE__URL`.
 pub const PREFIX: &str = "ADSPEND_PACING";
@@ -50,6 +50,9 @@ pub struct Config {
     /// How charges are written and sent on.
     #[serde(default)]
     pub charges: charges::Settings,
+    /// How slices and holds are cut.
+    #[serde(default)]
+    pub leases: leases::Settings,
 }
 
 impl Config {
@@ -68,6 +71,7 @@ impl Config {
             accounts: accounts::Settings::default(),
             budgets: budgets::Settings::default(),
             charges: charges::Settings::default(),
+            leases: leases::Settings::default(),
         }
     }
 }

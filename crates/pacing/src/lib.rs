@@ -10,6 +10,7 @@ pub mod campaigns;
 pub mod charges;
 pub mod config;
 mod grpc;
+pub mod leases;
 pub mod replicas;
 pub mod reports;
 pub mod requests;

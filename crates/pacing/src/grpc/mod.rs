@@ -1,6 +1,7 @@
 //! The edge: requests become values of the features, their answers become messages. Nothing is
 //! decided here. One file per service of `proto/adspend/pacing/v1`; [`status`] alone names codes.
 
+mod admission;
 mod budgets;
 mod campaigns;
 mod charges;
@@ -46,7 +47,12 @@ pub(crate) fn register(server: Server, services: &Services) -> Server {
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .accept_compressed(Gzip)
         .send_compressed(Gzip);
-    server.service(campaigns).service(budgets).service(charges).service(reports)
+    let admissions = admission::Admissions::new(services.clone());
+    let admissions = pb::admission_service_server::AdmissionServiceServer::new(admissions)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .accept_compressed(Gzip)
+        .send_compressed(Gzip);
+    server.service(admissions).service(campaigns).service(budgets).service(charges).service(reports)
 }
 
 /// The response of a changing method: made from a `T`, or read back when the call is a repeat.

@@ -30,7 +30,7 @@ pub(crate) struct Fixture {
     pub(crate) hand: ManualClock,
     pub(crate) charges: Charges,
     /// Dropped with the fixture; none when the database is somebody else's.
-    _database: Option<TestDatabase>,
+    database: Option<TestDatabase>,
 }
 
 /// One account with one hold.
@@ -94,13 +94,18 @@ impl Fixture {
         let (clock, hand) = Clock::manual("2025-04-02T09:00:00Z".parse().unwrap());
         let pool = database.pool.clone();
         let charges = replica(&pool, &clock);
-        Fixture { pool, clock, hand, charges, _database: Some(database) }
+        Fixture { pool, clock, hand, charges, database: Some(database) }
     }
 
     /// The same over a whole service.
     pub(crate) fn over(app: &TestApp) -> Fixture {
         let Services { db, clock, charges, .. } = app.services.clone();
-        Fixture { pool: db, clock, hand: app.clock.clone(), charges, _database: None }
+        Fixture { pool: db, clock, hand: app.clock.clone(), charges, database: None }
+    }
+
+    /// Where its own database is.
+    pub(crate) fn database_url(&self) -> String {
+        self.database.as_ref().map(|database| database.url().to_owned()).unwrap()
     }
 
     pub(crate) async fn client(&self) -> Client {

@@ -1,0 +1,279 @@
+//! A campaign in memory: what a decision reads and counts, all of it atomics.
+
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
+
+use adspend_common::id::{CampaignId, MAX_ID_BYTES};
+use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
+
+use super::hours::Hours;
+use super::rate::Rate;
+use super::slice::{Slice, Take, Terms};
+use super::{Moment, Refusal};
+
+/// Whether a campaign may spend at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may.
+    Active,
+    /// Somebody paused it.
+    Paused,
+    /// Billing has blocked or closed its account.
+    AccountBlocked,
+}
+
+/// A campaign as decisions see it. It lives as long as the process, across directories, so
+/// nothing is forgotten when other campaigns come and go.
+///
+/// Laid out by cache lines: an admission touches the name, the line after it and one slice, and
+/// the three can be fetched at the same time. What only denials and the owner need comes last.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Entity {
+    name: Name,
+    current: AtomicUsize,
+    standing: AtomicU8,
+    has_hours: AtomicBool,
+    /// The owner was told that there is something to do.
+    called: AtomicBool,
+    /// What share of opportunities is let through.
+    pub(crate) rate: Rate,
+    tenant_no: AtomicU32,
+    pub(crate) seat: u32,
+    /// Offered demand, before any limit or coin: for the sizes of slices and the controller.
+    demand_micros: AtomicU64,
+    demand_count: AtomicU64,
+    pub(crate) account_no: i64,
+    pub(crate) campaign_no: i64,
+    /// Two places, so that a new slice is open before the old one is closed.
+    slices: [Slice; 2],
+    hours: ArcSwapOption<Hours>,
+    refusal: ArcSwapOption<Refusal>,
+    /// The smallest and the largest price that found too little, since the owner last looked.
+    least_unmet: AtomicI64,
+    most_unmet: AtomicI64,
+    arrived: Notify,
+}
+
+/// What has been asked for so far; the difference of two readings is the demand between them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// The sum of the prices; wraps.
+    pub micros: u64,
+    /// The number of opportunities; wraps.
+    pub count: u64,
+}
+
+/// Prices that found too little in the slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unmet {
+    /// The smallest.
+    pub least_micros: i64,
+    /// The largest.
+    pub most_micros: i64,
+}
+
+impl Entity {
+    pub(super) fn new(name: &CampaignId, account_no: i64, campaign_no: i64, seat: u32) -> Entity {
+        Entity {
+            name: Name::of(name),
+            slices: <[Slice; 2]>::default(),
+            current: AtomicUsize::new(0),
+            rate: Rate::default(),
+            standing: AtomicU8::new(0),
+            has_hours: AtomicBool::new(false),
+            tenant_no: AtomicU32::new(0),
+            called: AtomicBool::new(false),
+            demand_micros: AtomicU64::new(0),
+            demand_count: AtomicU64::new(0),
+            least_unmet: AtomicI64::new(i64::MAX),
+            most_unmet: AtomicI64::new(0),
+            hours: ArcSwapOption::empty(),
+            refusal: ArcSwapOption::empty(),
+            account_no,
+            campaign_no,
+            seat,
+            arrived: Notify::new(),
+        }
+    }
+
+    /// The bare id: what comes after `campaigns/`.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    pub(super) fn is_named(&self, name: &[u8]) -> bool {
+        self.name.as_bytes() == name
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        match self.standing.load(Ordering::Relaxed) {
+            0 => Standing::Active,
+            1 => Standing::Paused,
+            _ => Standing::AccountBlocked,
+        }
+    }
+
+    pub(super) fn set_standing(&self, standing: Standing) {
+        let number = match standing {
+            Standing::Active => 0,
+            Standing::Paused => 1,
+            Standing::AccountBlocked => 2,
+        };
+        self.standing.store(number, Ordering::Relaxed);
+    }
+
+    pub(super) fn tenant_no(&self) -> u32 {
+        self.tenant_no.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_tenant_no(&self, tenant_no: u32) {
+        self.tenant_no.store(tenant_no, Ordering::Relaxed);
+    }
+
+    /// The hours, unless it always serves.
+    pub(super) fn hours(&self) -> Option<arc_swap::Guard<Option<Arc<Hours>>>> {
+        self.has_hours.load(Ordering::Acquire).then(|| self.hours.load())
+    }
+
+    pub(super) fn set_hours(&self, hours: Option<Hours>) {
+        let any = hours.is_some();
+        self.hours.store(hours.map(Arc::new));
+        self.has_hours.store(any, Ordering::Release);
+    }
+
+    pub(super) fn count_demand(&self, price_micros: i64) {
+        self.demand_micros.fetch_add(price_micros.unsigned_abs(), Ordering::Relaxed);
+        self.demand_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was asked for so far.
+    pub fn demand(&self) -> Demand {
+        Demand {
+            micros: self.demand_micros.load(Ordering::Relaxed),
+            count: self.demand_count.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Takes a price from the slice in use; the old one may still be in use by a slower thread.
+    pub(super) fn take(&self, moment: &Moment, price_micros: i64) -> Take {
+        let current = self.current.load(Ordering::Acquire);
+        let taken = self.place(current).take(moment, price_micros);
+        if taken == Take::Nothing {
+            // Replaced between the two loads?
+            let now = self.current.load(Ordering::Acquire);
+            if now != current {
+                return self.place(now).take(moment, price_micros);
+            }
+        }
+        taken
+    }
+
+    /// Whether the slice in use covers a price. Only a hint: the answer may be old at once.
+    pub(super) fn covers(&self, price_micros: i64) -> bool {
+        self.left().is_some_and(|left| left >= price_micros)
+    }
+
+    fn place(&self, index: usize) -> &Slice {
+        let [first, second] = &self.slices;
+        if index.is_multiple_of(2) { first } else { second }
+    }
+
+    /// What is left of the slice in use.
+    pub fn left(&self) -> Option<i64> {
+        self.place(self.current.load(Ordering::Acquire)).left()
+    }
+
+    /// Puts a slice in use and closes the one before; what that had left. Owner only.
+    pub fn replace(&self, terms: &Terms) -> Option<i64> {
+        let old = self.current.load(Ordering::Acquire);
+        let new = old.wrapping_add(1);
+        self.place(new).open(terms);
+        self.current.store(new, Ordering::Release);
+        let left = self.place(old).close();
+        self.arrived.notify_waiters();
+        left
+    }
+
+    /// Takes the slice out of use for good; what it had left. Owner only.
+    pub fn close(&self) -> Option<i64> {
+        self.place(self.current.load(Ordering::Acquire)).close()
+    }
+
+    /// Gives the slice in use back what it need not keep. Owner only.
+    pub fn credit(&self, freed_micros: i64) {
+        self.place(self.current.load(Ordering::Acquire)).credit(freed_micros);
+    }
+
+    pub(super) fn refusal(&self) -> arc_swap::Guard<Option<Arc<Refusal>>> {
+        self.refusal.load()
+    }
+
+    /// Remembers why there is no more, or that it is not known; wakes those who wait. Owner only.
+    pub fn refuse(&self, refusal: Option<Refusal>) {
+        self.refusal.store(refusal.map(Arc::new));
+        self.arrived.notify_waiters();
+    }
+
+    pub(super) fn note_unmet(&self, price_micros: i64) {
+        self.least_unmet.fetch_min(price_micros, Ordering::Relaxed);
+        self.most_unmet.fetch_max(price_micros, Ordering::Relaxed);
+    }
+
+    /// The prices that found too little since the last call. Owner only.
+    pub fn take_unmet(&self) -> Option<Unmet> {
+        let most_micros = self.most_unmet.swap(0, Ordering::Relaxed);
+        let least_micros = self.least_unmet.swap(i64::MAX, Ordering::Relaxed);
+        // Between the two swaps a price may have moved only one of them.
+        (most_micros > 0)
+            .then(|| Unmet { least_micros: least_micros.min(most_micros), most_micros })
+    }
+
+    /// True for the first caller since the owner last came.
+    pub(super) fn call(&self) -> bool {
+        !self.called.load(Ordering::Relaxed) && !self.called.swap(true, Ordering::AcqRel)
+    }
+
+    /// The owner has come. It must look at everything else after this.
+    pub(super) fn answer_call(&self) {
+        self.called.store(false, Ordering::Release);
+    }
+
+    /// Wakes when a slice or a refusal arrives. Create the wait before looking once more.
+    pub fn arrival(&self) -> tokio::sync::futures::Notified<'_> {
+        self.arrived.notified()
+    }
+}
+
+/// A campaign's id inside the entity itself: one cache line, no pointer to follow.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Name {
+    bytes: [u8; MAX_ID_BYTES],
+    length: u8,
+}
+
+impl Name {
+    fn of(id: &CampaignId) -> Name {
+        let mut bytes = [0; MAX_ID_BYTES];
+        let mut length = 0u8;
+        for (to, from) in bytes.iter_mut().zip(id.as_str().bytes()) {
+            *to = from;
+            length = length.saturating_add(1);
+        }
+        Name { bytes, length }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+}

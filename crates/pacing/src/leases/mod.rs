@@ -1,0 +1,230 @@
+//! Leases: how limits and money come to the replicas, and go back.
+//!
+//! A replica holds a *slice* of each campaign that is asked for: an amount that was reserved at
+//! once in the campaign's headroom, the account's headroom and a hold, until a deadline and within
+//! one Moscow day. `admission` takes from it without asking anybody. Four loops keep this going:
+//!
+//! | loop | when | what |
+//! |---|---|---|
+//! | refill | an entity calls, each tick | one transaction cuts slices for all that called ([`grant`]) |
+//! | exchange | about a second | reads back what closed and was not charged; reports slices that are over |
+//! | sweep | about a second | resolves slices that nobody reported, of any replica |
+//! | treasurer | about five seconds, at once when an account has nothing | opens, extends and releases holds at billing ([`holds`]) |
+//!
+//! Always true:
+//! 1. Reserved plus charged of a level never passes H(d) by a grant, for rows are locked, read and
+//!    written in one transaction, and what is reserved counts as spent (I-5).
+//! 2. Money of a slice returns only by its owner's last report or when its last token and the
+//!    grace have passed (G5); a slice that nobody remembers stays reserved until then.
+//! 3. A slice's own deadline is counted by the monotonic clock from before it was asked for, less
+//!    a thousandth, so a wall clock that jumps prolongs nothing (G4).
+//! 4. A hold outlives every token of every slice cut from it.
+//! 5. Billing is never called inside a transaction; the row of a question is written first, so a
+//!    crash at any point asks again with the same request id and holds nothing twice.
+//!
+//! Files beyond mod, rules and store: `grant` and `books` are the two transactions, `owner` is the
+//! memory, `refill` and `exchange` the loops over it, `holds` the treasurer.
+//!
+//! Not here: charges (they move reserved to charged under the same locks), the admission rate.
+
+mod books;
+mod exchange;
+mod grant;
+mod holds;
+mod owner;
+mod refill;
+mod rules;
+#[cfg(test)]
+mod rules_tests;
+mod settings;
+mod store;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use adspend_common::db::Pool;
+use adspend_common::time::Clock;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::accounts::AccountNo;
+use crate::admission::Admission;
+use crate::billing::Billing;
+use crate::budgets;
+use crate::calendar::policy::Level;
+use crate::replicas;
+
+pub use settings::Settings;
+
+use owner::Memory;
+
+/// How long to wait after a failure, so that a database that is away is not asked in a circle.
+const AFTER_FAILURE: Duration = Duration::from_millis(250);
+
+/// What leases work with.
+pub struct Parts {
+    /// The database.
+    pub db: Pool,
+    /// The time.
+    pub clock: Clock,
+    /// The service that owns the money.
+    pub billing: Arc<dyn Billing>,
+    /// Where slices are taken from.
+    pub admission: Arc<Admission>,
+    /// This process; never used again by another.
+    pub replica: Uuid,
+    /// How many processes serve.
+    pub replicas: replicas::Count,
+    /// The section of the configuration.
+    pub settings: Settings,
+}
+
+/// The leases of this replica.
+pub struct Leases {
+    db: Pool,
+    clock: Clock,
+    billing: Arc<dyn Billing>,
+    admission: Arc<Admission>,
+    replica: Uuid,
+    replicas: replicas::Count,
+    settings: Settings,
+    memory: Mutex<Memory>,
+    /// One grant at a time; whoever holds it knows that none is between its commit and our memory.
+    granting: tokio::sync::Mutex<()>,
+    hunger: Notify,
+    need_of_money: Notify,
+}
+
+impl Leases {
+    /// No slices yet.
+    pub fn new(parts: Parts) -> Arc<Leases> {
+        let Parts { db, clock, billing, admission, replica, replicas, settings } = parts;
+        Arc::new(Leases {
+            db,
+            clock,
+            billing,
+            admission,
+            replica,
+            replicas,
+            settings,
+            memory: Mutex::default(),
+            granting: tokio::sync::Mutex::default(),
+            hunger: Notify::new(),
+            need_of_money: Notify::new(),
+        })
+    }
+
+    /// Somebody waits for a slice: do not wait for the tick.
+    pub fn hurry(&self) {
+        self.hunger.notify_one();
+    }
+
+    /// How long a caller may wait for a cold entity.
+    pub fn cold_wait(&self) -> Duration {
+        self.settings.cold_wait.get()
+    }
+
+    /// How many slices this replica has open or still has to report.
+    pub fn slices(&self) -> usize {
+        self.memory().len()
+    }
+
+    /// A budget changed: what was refused under the old one is asked for anew.
+    pub fn budget_changed(&self, entity: budgets::Entity) {
+        match entity.level() {
+            Level::Account => self.account_changed(entity.account_no),
+            Level::Campaign => {
+                let found = self.admission.entity(entity.account_no.0, entity.entity_no);
+                if let Some(found) = found {
+                    self.memory().forget_refusal(&found);
+                }
+            }
+        }
+    }
+
+    /// An account changed at billing: it was unblocked, or money came.
+    pub fn account_changed(&self, account_no: AccountNo) {
+        let mut memory = self.memory();
+        if let Some(purse) = memory.purses.get_mut(&account_no.0) {
+            purse.verdict = owner::Verdict::Fine;
+            purse.ask_again_at = None;
+        }
+        for entity in self.admission.entities_of(account_no.0) {
+            memory.forget_refusal(&entity);
+        }
+    }
+
+    /// Runs all loops until `stop`, then gives every slice back.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        tokio::join!(
+            self.refill_loop(&stop),
+            self.exchange_loop(&stop),
+            self.sweep_loop(&stop),
+            self.treasurer_loop(&stop),
+        );
+        self.give_everything_back().await;
+    }
+
+    async fn refill_loop(&self, stop: &CancellationToken) {
+        loop {
+            let pause = match self.refill_once().await {
+                Ok(()) => self.settings.tick.get(),
+                Err(error) => {
+                    tracing::warn!(%error, "slices could not be fetched");
+                    AFTER_FAILURE
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.hunger.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn exchange_loop(&self, stop: &CancellationToken) {
+        while pause(stop, self.settings.exchange_interval.get()).await {
+            if let Err(error) = self.exchange_once().await {
+                tracing::warn!(%error, "slices could not be read back and reported");
+            }
+        }
+    }
+
+    async fn sweep_loop(&self, stop: &CancellationToken) {
+        while pause(stop, self.settings.sweep_interval.get()).await {
+            if let Err(error) = self.resolve_once().await {
+                tracing::warn!(%error, "due slices could not be resolved");
+            }
+        }
+    }
+
+    async fn treasurer_loop(&self, stop: &CancellationToken) {
+        loop {
+            let pause = match self.treasure_once().await {
+                Ok(()) => self.settings.hold_interval.get(),
+                Err(error) => {
+                    tracing::warn!(%error, "holds could not be looked after");
+                    AFTER_FAILURE
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.need_of_money.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits; false when it is time to stop.
+async fn pause(stop: &CancellationToken, time: Duration) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(time) => true,
+    }
+}

@@ -1,0 +1,351 @@
+//! What a replica remembers: its slices, how fast its campaigns spend, how its accounts stand.
+//!
+//! Behind one mutex that no decision touches and that is never held across an await. All opening,
+//! crediting and closing of slices happens under it, so each slice has one owner at a time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::time::{Duration, Instant};
+
+use super::books::Report;
+use super::rules::{self, Need, Provision};
+use super::store::SliceKey;
+use crate::admission::slice::Terms;
+use crate::admission::{Demand, Entity, Unmet};
+
+/// Demand is measured over at least this long: a burst is not a rate.
+const SHORTEST_MEASURE: Duration = Duration::from_millis(250);
+
+/// A campaign that nobody asked about for so long spends nothing.
+const FORGET_RATE_AFTER: Duration = Duration::from_secs(15);
+
+/// A slice of ours, from its grant to its last report.
+#[derive(Debug)]
+pub(super) struct Owned {
+    pub(super) key: SliceKey,
+    entity: Arc<Entity>,
+    amount_micros: i64,
+    /// What was given back to it, as far as we have read.
+    freed_micros: i64,
+    expires_at_micros: i64,
+    /// What was left when it was last looked at, and since when nothing changed (clock).
+    seen_left: i64,
+    unused_since_micros: i64,
+    /// What was taken in all, once it is closed.
+    taken_micros: Option<i64>,
+}
+
+/// How a campaign spends.
+#[derive(Debug)]
+struct Seat {
+    entity: Arc<Entity>,
+    measured_at: Instant,
+    demand: Demand,
+    /// Micro-units a second of real time.
+    rate: f64,
+    /// The last prices that found too little.
+    unmet: Option<Unmet>,
+    /// After a refusal, not before.
+    ask_again_at: Option<Instant>,
+    current: Option<i64>,
+}
+
+/// What billing last said about an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing that would stop us.
+    Fine,
+    /// It has no money.
+    NoFunds,
+    /// It is blocked or closed.
+    Blocked,
+    /// Billing did not answer.
+    Away,
+}
+
+/// How an account stands.
+#[derive(Debug)]
+pub(super) struct Purse {
+    pub(super) verdict: Verdict,
+    /// After a verdict that stops us, not before.
+    pub(super) ask_again_at: Option<Instant>,
+    pub(super) backoff: Duration,
+    /// What its usable holds had left after the last grant.
+    pub(super) room_micros: i64,
+    /// The largest price that was asked for lately.
+    pub(super) price_micros: i64,
+    /// Campaigns that wait for a hold.
+    pub(super) starved: Vec<Arc<Entity>>,
+}
+
+impl Default for Purse {
+    fn default() -> Purse {
+        Purse {
+            verdict: Verdict::Fine,
+            ask_again_at: None,
+            backoff: Duration::ZERO,
+            room_micros: 0,
+            price_micros: 0,
+            starved: Vec::new(),
+        }
+    }
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    owned: HashMap<(i64, i64), Owned>,
+    seats: HashMap<(i64, i64), Seat>,
+    pub(super) purses: HashMap<i64, Purse>,
+    pub(super) renewals: Vec<Arc<Entity>>,
+}
+
+/// Whether a question about an entity makes sense now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Ask for this.
+    Ask(Need),
+    /// It was refused a moment ago, or nobody wants anything.
+    Wait,
+}
+
+impl Memory {
+    /// What an entity that called needs.
+    pub(super) fn question(
+        &mut self,
+        entity: &Arc<Entity>,
+        slice_spend: Duration,
+        now: Instant,
+    ) -> Question {
+        let key = (entity.account_no, entity.campaign_no);
+        let seat = self.seats.entry(key).or_insert_with(|| Seat::new(entity, now));
+        seat.measure(now);
+        seat.unmet = entity.take_unmet().or(seat.unmet);
+        if seat.ask_again_at.is_some_and(|at| now < at) {
+            return Question::Wait;
+        }
+        let Some(unmet) = seat.unmet else {
+            // Only a slice that runs low: one more of the usual admissions.
+            return match seat.usual_price() {
+                Some(price) => Question::Ask(seat.need(price, price, slice_spend)),
+                None => Question::Wait,
+            };
+        };
+        let purse = self.purses.entry(entity.account_no).or_default();
+        purse.price_micros = purse.price_micros.max(unmet.most_micros);
+        Question::Ask(seat.need(unmet.least_micros, unmet.most_micros, slice_spend))
+    }
+
+    /// Opens a granted slice in its entity and closes the one before.
+    pub(super) fn install(
+        &mut self,
+        key: SliceKey,
+        entity: &Arc<Entity>,
+        terms: &Terms,
+        now_micros: i64,
+    ) {
+        let seat_key = (key.account_no, key.campaign_no);
+        let Some(seat) = self.seats.get_mut(&seat_key) else { return };
+        let left = entity.replace(terms);
+        if let Some(old) = seat.current.replace(key.slice_no) {
+            close(&mut self.owned, (key.account_no, old), left);
+        }
+        seat.unmet = None;
+        seat.ask_again_at = None;
+        let owned = Owned {
+            key,
+            entity: Arc::clone(entity),
+            amount_micros: terms.amount_micros,
+            freed_micros: 0,
+            expires_at_micros: terms.expires_at_micros,
+            seen_left: terms.amount_micros,
+            unused_since_micros: now_micros,
+            taken_micros: None,
+        };
+        self.owned.insert((key.account_no, key.slice_no), owned);
+    }
+
+    /// The entity was refused: it is not asked for again before this moment.
+    pub(super) fn put_off(&mut self, entity: &Entity, until: Instant) {
+        if let Some(seat) = self.seats.get_mut(&(entity.account_no, entity.campaign_no)) {
+            seat.ask_again_at = Some(until);
+        }
+    }
+
+    /// A refusal of the entity means nothing any more.
+    pub(super) fn forget_refusal(&mut self, entity: &Entity) {
+        if let Some(seat) = self.seats.get_mut(&(entity.account_no, entity.campaign_no)) {
+            seat.ask_again_at = None;
+        }
+        entity.refuse(None);
+    }
+
+    /// Takes the entity's slice out of use. Whether there was one with anything left.
+    pub(super) fn close_current(&mut self, entity: &Entity) -> bool {
+        let key = (entity.account_no, entity.campaign_no);
+        let Some(seat) = self.seats.get_mut(&key) else { return false };
+        let Some(slice_no) = seat.current.take() else { return false };
+        let left = entity.close();
+        close(&mut self.owned, (entity.account_no, slice_no), left);
+        left.is_some_and(|left| left > 0)
+    }
+
+    /// Takes in what was read back of a slice. False when it is none of those we know.
+    pub(super) fn read_back(&mut self, key: &SliceKey, freed_micros: i64) -> bool {
+        let Some(owned) = self.owned.get_mut(&(key.account_no, key.slice_no)) else { return false };
+        let more = freed_micros.saturating_sub(owned.freed_micros);
+        if owned.taken_micros.is_none() && more > 0 {
+            owned.entity.credit(more);
+            owned.freed_micros = freed_micros;
+            // Given back is not unused.
+            owned.seen_left = owned.seen_left.saturating_add(more);
+        }
+        true
+    }
+
+    pub(super) fn knows(&self, key: &SliceKey) -> bool {
+        self.owned.contains_key(&(key.account_no, key.slice_no))
+    }
+
+    /// Closes what has expired or lies idle, and notes what should be renewed before it expires.
+    pub(super) fn review(&mut self, now_micros: i64, idle_after: Duration, renew_ahead: Duration) {
+        let idle_micros = micros(idle_after);
+        let renew_micros = now_micros.saturating_add(micros(renew_ahead));
+        let mut ended = Vec::new();
+        for owned in self.owned.values_mut().filter(|owned| owned.taken_micros.is_none()) {
+            let left = owned.entity.left().unwrap_or(0);
+            let used = left < owned.seen_left;
+            if used {
+                owned.unused_since_micros = now_micros;
+            }
+            owned.seen_left = left;
+            let idle = now_micros.saturating_sub(owned.unused_since_micros) >= idle_micros;
+            if now_micros >= owned.expires_at_micros || idle {
+                ended.push(Arc::clone(&owned.entity));
+            } else if used && renew_micros >= owned.expires_at_micros {
+                self.renewals.push(Arc::clone(&owned.entity));
+            }
+        }
+        for entity in ended {
+            self.close_current(&entity);
+        }
+    }
+
+    /// Every last report that is due, at most `limit`.
+    pub(super) fn reports(&self, limit: usize) -> Vec<Report> {
+        let report = |owned: &Owned| {
+            owned.taken_micros.map(|taken_micros| Report { slice: owned.key, taken_micros })
+        };
+        self.owned.values().filter_map(report).take(limit).collect()
+    }
+
+    /// They are written: forget the slices.
+    pub(super) fn reported(&mut self, reports: &[Report]) {
+        for report in reports {
+            self.owned.remove(&(report.slice.account_no, report.slice.slice_no));
+        }
+    }
+
+    /// Closes everything: the process ends.
+    pub(super) fn close_all(&mut self) {
+        let entities: Vec<_> = self.seats.values().map(|seat| Arc::clone(&seat.entity)).collect();
+        for entity in entities {
+            self.close_current(&entity);
+        }
+    }
+
+    /// What each account with spend or hunger should hold.
+    pub(super) fn provisions(
+        &mut self,
+        horizon: Duration,
+        floor_micros: i64,
+        replicas: u32,
+        now: Instant,
+    ) -> HashMap<i64, Provision> {
+        let mut rates: HashMap<i64, f64> = HashMap::new();
+        for seat in self.seats.values_mut() {
+            if now.duration_since(seat.measured_at) > FORGET_RATE_AFTER {
+                seat.measure(now);
+            }
+            if seat.rate > 0.0 {
+                *rates.entry(seat.entity.account_no).or_default() += seat.rate;
+            }
+        }
+        let purses = self.purses.iter();
+        let wanting =
+            purses.filter(|(no, purse)| rates.contains_key(no) || !purse.starved.is_empty());
+        wanting
+            .map(|(no, purse)| {
+                let rate = rates.get(no).copied().unwrap_or(0.0) * f64::from(replicas);
+                let spend = to_micros(rate * horizon.as_secs_f64());
+                (*no, rules::provision(spend, purse.price_micros, floor_micros))
+            })
+            .collect()
+    }
+
+    /// What an account spends in so long, at the present rate of this replica.
+    pub(super) fn spend_in(&self, account_no: i64, time: Duration) -> i64 {
+        let of_account = self.seats.values().filter(|seat| seat.entity.account_no == account_no);
+        to_micros(of_account.map(|seat| seat.rate).sum::<f64>() * time.as_secs_f64())
+    }
+
+    /// How many slices are ours and open or not yet reported.
+    pub(super) fn len(&self) -> usize {
+        self.owned.len()
+    }
+}
+
+fn close(owned: &mut HashMap<(i64, i64), Owned>, key: (i64, i64), left: Option<i64>) {
+    let Some(owned) = owned.get_mut(&key) else { return };
+    let whole = owned.amount_micros.saturating_add(owned.freed_micros);
+    owned.taken_micros = Some(whole.saturating_sub(left.unwrap_or(0)));
+}
+
+impl Seat {
+    fn new(entity: &Arc<Entity>, now: Instant) -> Seat {
+        Seat {
+            entity: Arc::clone(entity),
+            // As if the first call had come a second after nothing.
+            measured_at: now.checked_sub(Duration::from_secs(1)).unwrap_or(now),
+            demand: Demand::default(),
+            rate: 0.0,
+            unmet: None,
+            ask_again_at: None,
+            current: None,
+        }
+    }
+
+    fn measure(&mut self, now: Instant) {
+        let elapsed = now.duration_since(self.measured_at);
+        if elapsed < SHORTEST_MEASURE {
+            return;
+        }
+        let demand = self.entity.demand();
+        let asked = demand.micros.wrapping_sub(self.demand.micros) as f64;
+        self.rate = rules::smooth(self.rate, asked / elapsed.as_secs_f64());
+        if self.rate < 1.0 {
+            self.rate = 0.0;
+        }
+        (self.demand, self.measured_at) = (demand, now);
+    }
+
+    fn usual_price(&self) -> Option<i64> {
+        let demand = self.entity.demand();
+        i64::try_from(demand.micros.checked_div(demand.count)?).ok().filter(|price| *price > 0)
+    }
+
+    fn need(&self, least_micros: i64, most_micros: i64, slice_spend: Duration) -> Need {
+        let spend_micros = to_micros(self.rate * slice_spend.as_secs_f64());
+        Need { least_micros, most_micros, spend_micros }
+    }
+}
+
+/// A rate's product is an estimate: it is cut to what fits.
+fn to_micros(amount: f64) -> i64 {
+    amount.clamp(0.0, 1e15) as i64
+}
+
+pub(super) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,252 @@
+//! Fetching slices for the entities that called.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use adspend_common::db;
+use adspend_common::time::Day;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+
+use super::Leases;
+use super::books;
+use super::grant::{self, Answer, Answers, Ask, Frame, Stop};
+use super::owner::{Question, Verdict, micros};
+use super::rules::Bound;
+use super::store::SliceKey;
+use crate::admission::slice::Terms;
+use crate::admission::{Entity, Level, Reason, Refusal, day_no};
+use crate::replicas::clock_time;
+
+/// How many campaigns one transaction serves: bounds its locks and its time.
+const BATCH: usize = 500;
+
+/// How much longer than a recheck a refusal stands: rechecks renew it while anybody asks.
+const REFUSAL_STANDS_FOR: i32 = 4;
+
+impl Leases {
+    /// One turn: asks once for every entity that called since the last.
+    pub async fn refill_once(&self) -> Result<(), db::Error> {
+        let _granting = self.granting.lock().await;
+        let mut called = self.admission.answer_calls();
+        let asks = {
+            let mut memory = self.memory();
+            called.append(&mut memory.renewals);
+            let mut seen = HashSet::new();
+            called.retain(|entity| seen.insert(entity.seat));
+            let (spend, now) = (self.settings.slice_spend.get(), Instant::now());
+            let mut asks = Vec::with_capacity(called.len());
+            for entity in called {
+                if let Question::Ask(need) = memory.question(&entity, spend, now) {
+                    asks.push(Ask { entity, need });
+                }
+            }
+            asks
+        };
+        for batch in asks.chunks(BATCH) {
+            self.fetch(batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn fetch(&self, asks: &[Ask]) -> Result<(), db::Error> {
+        let again = self.ask_and_install(asks, Pass::First).await?;
+        if again.is_empty() {
+            return Ok(());
+        }
+        // What they lack is in our own hands: in slices that do not do any more, or in reports
+        // that are still to be written.
+        loop {
+            let reports = self.memory().reports(books::BATCH);
+            if reports.is_empty() {
+                break;
+            }
+            books::finalise(&self.db, &reports).await?;
+            self.memory().reported(&reports);
+        }
+        self.ask_and_install(&again, Pass::Second).await.map(|_| ())
+    }
+
+    /// Gives those that should be asked for once more, after our own reports.
+    async fn ask_and_install(&self, asks: &[Ask], pass: Pass) -> Result<Vec<Ask>, db::Error> {
+        // Both readings come before the question: the deadline counts from here.
+        let monotonic_micros = self.clock.monotonic_micros();
+        let now = self.clock.now();
+        let Some(frame) = self.frame(now) else { return Ok(Vec::new()) };
+        let Answers { answers, hold_rooms } = match grant::grant(&self.db, &frame, asks).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                // Slices that were cut all the same are found by the exchange.
+                for ask in asks {
+                    self.admission.call(&ask.entity);
+                }
+                return Err(error);
+            }
+        };
+        let mut again = Vec::new();
+        let mut memory = self.memory();
+        for (account_no, room_micros) in hold_rooms {
+            memory.purses.entry(account_no).or_default().room_micros = room_micros;
+            let soon = memory.spend_in(account_no, 2 * self.settings.hold_interval.get());
+            if room_micros < soon {
+                self.need_of_money.notify_one();
+            }
+        }
+        for (ask, answer) in asks.iter().zip(answers) {
+            let entity = &ask.entity;
+            match answer {
+                Answer::Granted { slice_no, hold_no, amount_micros, then } => {
+                    let key = SliceKey {
+                        account_no: entity.account_no,
+                        slice_no,
+                        campaign_no: entity.campaign_no,
+                        hold_no,
+                        day: frame.day,
+                    };
+                    let terms = terms(&frame, monotonic_micros, slice_no, amount_micros, ask);
+                    memory.install(key, entity, &terms, now.timestamp_micros());
+                    // After the slice, so that nobody is refused what has just come.
+                    let verdict = verdict_of(&memory, entity);
+                    entity.refuse(then.and_then(|stop| self.refusal(&frame, &stop, verdict)));
+                }
+                Answer::Refused(stop) => {
+                    if pass == Pass::First && may_help_itself(&mut memory, ask, &stop) {
+                        again.push(ask.clone());
+                        continue;
+                    }
+                    self.refuse(&mut memory, &frame, entity, &stop);
+                }
+            }
+        }
+        Ok(again)
+    }
+
+    fn refuse(
+        &self,
+        memory: &mut super::owner::Memory,
+        frame: &Frame,
+        entity: &Arc<Entity>,
+        stop: &Stop,
+    ) {
+        let now = Instant::now();
+        let verdict = verdict_of(memory, entity);
+        if stop.bound == Bound::Funds {
+            let purse = memory.purses.entry(entity.account_no).or_default();
+            if !purse.starved.iter().any(|other| other.seat == entity.seat) {
+                purse.starved.push(Arc::clone(entity));
+            }
+            if purse.ask_again_at.is_none_or(|at| at <= now) {
+                self.need_of_money.notify_one();
+            }
+        }
+        if let Some(refusal) = self.refusal(frame, stop, verdict) {
+            entity.refuse(Some(refusal));
+            memory.put_off(entity, now + self.settings.recheck.get());
+        }
+    }
+
+    /// What an entity is told; nothing while it is not known whether there is money.
+    pub(super) fn refusal(&self, frame: &Frame, stop: &Stop, verdict: Verdict) -> Option<Refusal> {
+        let now = frame.granted_at;
+        let recheck = clock_time(&self.clock, self.settings.recheck.get());
+        let soon = now + clock_time(&self.clock, self.settings.exchange_interval.get());
+        let (reason, level, limit_micros, used_micros, retry_at) = match stop.bound {
+            Bound::Limit { level, limit_micros, used_micros, may_come_back, .. } => {
+                let release = stop.next_release.unwrap_or_else(|| frame.day.end());
+                let retry_at = if may_come_back { soon } else { release };
+                let reason = stop.bound.reason()?;
+                (reason, Some(level), limit_micros, used_micros, retry_at)
+            }
+            Bound::Elsewhere { until } => {
+                (Reason::Overloaded, Some(Level::Campaign), 0, 0, until.min(soon))
+            }
+            Bound::Funds => (funds_reason(verdict)?, Some(Level::Account), 0, 0, soon),
+        };
+        Some(Refusal {
+            reason,
+            level,
+            limit_micros,
+            used_micros,
+            day_no: day_no(frame.day),
+            retry_at_micros: retry_at.timestamp_micros(),
+            until_micros: (now + recheck * REFUSAL_STANDS_FOR).timestamp_micros(),
+        })
+    }
+
+    /// `None` in the last instant of a day: a slice would not last at all.
+    pub(super) fn frame(&self, now: DateTime<Utc>) -> Option<Frame> {
+        let day = Day::of(now);
+        let ttl = TimeDelta::from_std(self.settings.slice_ttl.get()).ok()?;
+        let expires_at = (now + ttl).min(day.end());
+        if expires_at <= now {
+            return None;
+        }
+        let resolve_after = TimeDelta::from_std(self.settings.resolve_after()).ok()?;
+        Some(Frame {
+            replica: self.replica,
+            replicas: self.replicas.count(),
+            day,
+            granted_at: now,
+            expires_at,
+            resolves_at: expires_at + resolve_after,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    First,
+    Second,
+}
+
+fn terms(
+    frame: &Frame,
+    monotonic_micros: i64,
+    slice_no: i64,
+    amount_micros: i64,
+    ask: &Ask,
+) -> Terms {
+    let lasts = micros((frame.expires_at - frame.granted_at).to_std().unwrap_or_default());
+    Terms {
+        slice_no,
+        amount_micros,
+        day_no: day_no(frame.day),
+        expires_at_micros: frame.expires_at.timestamp_micros(),
+        // A thousandth less, for clocks that run at different speeds (G4).
+        deadline_monotonic_micros: monotonic_micros.saturating_add(lasts - lasts / 1_000),
+        low_water_micros: (amount_micros / 2).max(ask.need.most_micros.min(amount_micros)),
+    }
+}
+
+fn verdict_of(memory: &super::owner::Memory, entity: &Entity) -> Verdict {
+    memory.purses.get(&entity.account_no).map_or(Verdict::Fine, |purse| purse.verdict)
+}
+
+fn funds_reason(verdict: Verdict) -> Option<Reason> {
+    match verdict {
+        Verdict::Fine => None,
+        Verdict::NoFunds => Some(Reason::NoFunds),
+        Verdict::Blocked => Some(Reason::AccountBlocked),
+        Verdict::Away => Some(Reason::NoFundsConfirmed),
+    }
+}
+
+/// Whether what is missing may be in the entity's own slice, which is then closed, or in reports
+/// of ours that are still to be written.
+fn may_help_itself(memory: &mut super::owner::Memory, ask: &Ask, stop: &Stop) -> bool {
+    let own = ask.entity.left().unwrap_or(0);
+    let helps = match stop.bound {
+        Bound::Limit { limit_micros, used_micros, .. } => {
+            let remaining = limit_micros.saturating_sub(used_micros).max(0);
+            own > 0 && own < ask.need.least_micros && remaining + own >= ask.need.least_micros
+        }
+        Bound::Funds => own > 0 && own < ask.need.least_micros,
+        Bound::Elsewhere { .. } => false,
+    };
+    if helps {
+        memory.close_current(&ask.entity);
+    }
+    let waiting = memory.reports(usize::MAX);
+    let same = |no: i64| waiting.iter().any(|report| report.slice.account_no == no);
+    helps || same(ask.entity.account_no)
+}
