@@ -39,11 +39,13 @@ bench: setup ## Measure against the references; writes target/bench/summary.json
 	@cargo build -q --release --workspace --bins
 	@target/release/dev with-pg -- target/release/bench
 
-# The log is summed up because a workspace ends in one result line per test binary.
+# `--bins --tests` in one go: alone, the programs would be built with other features of the same
+# dependencies than the tests, and everything twice. The log is summed up because a workspace ends in
+# one result line per test binary.
 .PHONY: test
 test: setup ## Run every test, starting what it needs
 	@mkdir -p target
-	@cargo build -q --workspace --bins
+	@cargo build -q --workspace --bins --tests
 	@status=0; \
 	target/debug/dev with-pg -- cargo test --workspace --no-fail-fast 2>&1 | tee target/test.log || status=$$?; \
 	awk -f .ci/summary.awk target/test.log || status=1; \
