@@ -179,11 +179,10 @@ impl Billing for FakeBilling {
         id: &'a AccountId,
     ) -> BoxFuture<'a, Result<Option<AccountFacts>, Error>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
+        let away = self.away.load(Ordering::SeqCst);
         let found = self.accounts.lock().unwrap().get(id).cloned();
-        let answer = match self.away.load(Ordering::SeqCst) {
-            true => Err(Error::Away("as the test says".to_owned())),
-            false => Ok(found),
-        };
+        let answer =
+            if away { Err(Error::Away("as the test says".to_owned())) } else { Ok(found) };
         Box::pin(async { answer })
     }
 

@@ -295,7 +295,10 @@ pub async fn change(
     }
     let owner = owner(services, caller, parent).await?;
     let once = || change_once(services, caller, call, &owner, wish);
-    db::retry("budgets.change", ATTEMPTS, once).await
+    let answer = db::retry("budgets.change", ATTEMPTS, once).await?;
+    // What this replica was refused under the old figure it may ask for again.
+    services.leases.budget_changed(owner.entity);
+    Ok(answer)
 }
 
 async fn change_once(

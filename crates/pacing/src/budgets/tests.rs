@@ -60,10 +60,8 @@ fn an_amount_in_another_currency_is_refused() {
     };
     let refused = decide(&none(), at(WEDNESDAY), &account(), wish, Preset::YandexAvgDaily);
     let expected = (Currency::USD, Currency::RUB);
-    match refused.unwrap_err() {
-        Error::Currency { asked, account } => assert_eq!((asked, account), expected),
-        other => panic!("{other}"),
-    }
+    let Err(Error::Currency { asked, account }) = refused else { panic!("{refused:?}") };
+    assert_eq!((asked, account), expected);
 }
 
 #[test]
@@ -112,12 +110,8 @@ fn the_mode_changes_alone_and_is_not_counted() {
     let kept = after(&decided.limits, &account(), now, daily(16_000));
     assert_eq!(kept.mode, Mode::Even, "a mode that is not said stays");
     let again = decide(&kept, now, &account(), daily(16_000), Preset::YandexAvgDaily);
-    match again.unwrap_err() {
-        Error::Rule { refusal, at: when } => {
-            assert_eq!((refusal, when), (Refusal::NoChange, now));
-        }
-        other => panic!("{other}"),
-    }
+    let Err(Error::Rule { refusal, at: when }) = again else { panic!("{again:?}") };
+    assert_eq!((refusal, when), (Refusal::NoChange, now));
 }
 
 #[test]

@@ -281,7 +281,20 @@ pub async fn update(
     call: &Call<Listed>,
     update: &Update,
 ) -> Result<Answer<Listed>, Error> {
-    db::retry("campaigns.update", ATTEMPTS, || update_once(services, caller, call, update)).await
+    let once = || update_once(services, caller, call, update);
+    let answer = db::retry("campaigns.update", ATTEMPTS, once).await?;
+    announce(services, &answer).await;
+    Ok(answer)
+}
+
+/// Lets admission on this replica know at once; the others find it within a moment, and so does
+/// this one when it fails here.
+async fn announce(services: &Services, answer: &Answer<Listed>) {
+    let Answer::New(listed) = answer else { return };
+    if let Err(error) = services.feed.catch_up().await {
+        tracing::warn!(%error, "a change of a campaign was not announced");
+    }
+    services.leases.budget_changed(listed.campaign.entity());
 }
 
 async fn update_once(
@@ -325,7 +338,9 @@ pub async fn set_state(
     state: CampaignState,
 ) -> Result<Answer<Listed>, Error> {
     let once = || set_state_once(services, caller, call, id, state);
-    db::retry("campaigns.set_state", ATTEMPTS, once).await
+    let answer = db::retry("campaigns.set_state", ATTEMPTS, once).await?;
+    announce(services, &answer).await;
+    Ok(answer)
 }
 
 async fn set_state_once(

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use adspend_common::db;
 use adspend_common::server::Stop;
+use adspend_common::telemetry;
 use adspend_common::time::Clock;
 use chrono::TimeDelta;
 
@@ -43,9 +44,17 @@ impl Count {
 
 /// Keeps this replica's row and the count until the service stops, then removes the row.
 pub(crate) async fn keep(services: Services, stop: Stop) {
+    let gauge = telemetry::meter()
+        .u64_gauge("pacing.replicas")
+        .with_unit("{process}")
+        .with_description("Processes that serve, as this one sees it")
+        .build();
     loop {
         match beat(&services).await {
-            Ok(count) => services.replicas.0.store(count.max(1), Ordering::Relaxed),
+            Ok(count) => {
+                services.replicas.0.store(count.max(1), Ordering::Relaxed);
+                gauge.record(count.into(), &[]);
+            }
             Err(error) => tracing::warn!(%error, "this replica could not be noted"),
         }
         tokio::select! {

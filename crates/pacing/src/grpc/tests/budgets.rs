@@ -260,6 +260,26 @@ async fn the_mode_is_kept_and_changes_without_counting() {
     assert_eq!(changes(&app, SHOP, 0, "").await.changes.len(), 2);
 }
 
+/// what one day may take of a weekly figure.
+#[tokio::test]
+async fn the_share_of_a_day_follows_the_hours_of_the_campaign() {
+    use adspend_common::proto::google::r#type::DayOfWeek;
+    let app = TestApp::start().await;
+    let days = [DayOfWeek::Wednesday, DayOfWeek::Friday, DayOfWeek::Sunday];
+    for (count, share) in [(0, 2_450), (1, 7_000), (2, 3_500), (3, 2_450)] {
+        let mut request = create(&format!("c{count}"), SHOP);
+        let hours = days.iter().take(count).map(|day| pb::ScheduleInterval {
+            day: (*day).into(),
+            start_minute: 0,
+            end_minute: 1_440,
+        });
+        request.campaign.as_mut().unwrap().schedule = hours.collect();
+        app.campaigns().create_campaign(request).await.unwrap();
+        let budget = app.set(weekly(&format!("campaigns/c{count}"), 7_000)).await.unwrap();
+        assert_eq!(limits(&budget)[0], share, "{count} days");
+    }
+}
+
 /// The stored state is what the log alone gives, whatever was asked and whenever.
 #[tokio::test]
 async fn the_log_alone_gives_the_stored_state() {
