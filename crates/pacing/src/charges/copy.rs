@@ -5,7 +5,8 @@ use adspend_common::time::Day;
 use bytes::{BufMut, Bytes, BytesMut};
 use chrono::{DateTime, Datelike, Utc};
 
-use super::batch::{Charge, Item, NewRow, Target, reserved};
+use super::batch::NewRow;
+use super::item::{Charge, Item, Target, reserved};
 
 /// Columns of [`super::store::COPY_CHARGES`].
 const COLUMNS: i16 = 10;

@@ -8,7 +8,8 @@ use adspend_common::telemetry;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram};
 
-use super::batch::{Folded, Verdict};
+use super::batch::Folded;
+use super::item::Verdict;
 
 /// Bounds of the sizes of groups.
 const GROUP_SIZES: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];

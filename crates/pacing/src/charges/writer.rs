@@ -24,7 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{self, Folded, Item, Known, Plan, SliceRow, Verdict};
+use super::batch::{self, Folded, Known, Plan, SliceRow};
+use super::item::{Item, Verdict};
 use super::metrics::Metrics;
 use super::rules::Ended;
 use super::{Error, Settings, store};
@@ -38,10 +39,16 @@ const CAREFUL_GROUPS: u32 = 8;
 /// Unique indexes whose violation means that a charge came before.
 const REPEATS: [&str; 3] = ["charge_pkey", "charge_once_per_admission", "late_charge_pkey"];
 
+/// A verdict for each item of a caller, or why there is none.
+pub(super) type Answer = Result<Vec<Verdict>, Error>;
+
+/// How many items a caller has, and where its answer goes.
+type Caller = (usize, oneshot::Sender<Answer>);
+
 /// What one caller wants.
 pub(super) struct Work {
     pub(super) items: Vec<Item>,
-    pub(super) reply: oneshot::Sender<Result<Vec<Verdict>, Error>>,
+    pub(super) reply: oneshot::Sender<Answer>,
     /// Its place in the queue; free again when the answer is there.
     pub(super) room: OwnedSemaphorePermit,
 }
@@ -64,8 +71,8 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Group {
     items: Vec<Item>,
-    /// How many items each caller has, and where its answer goes.
-    callers: Vec<(usize, oneshot::Sender<Result<Vec<Verdict>, Error>>)>,
+    /// In the order of their items.
+    callers: Vec<Caller>,
     rooms: Vec<OwnedSemaphorePermit>,
 }
 
@@ -162,11 +169,7 @@ impl Writer {
     }
 
     /// Each caller for itself, because something in the group cannot be written.
-    async fn answer_apart(
-        &mut self,
-        mut items: &[Item],
-        callers: Vec<(usize, oneshot::Sender<Result<Vec<Verdict>, Error>>)>,
-    ) {
+    async fn answer_apart(&mut self, mut items: &[Item], callers: Vec<Caller>) {
         for (count, reply) in callers {
             let (own, rest) = items.split_at(count.min(items.len()));
             items = rest;

@@ -41,6 +41,10 @@ const MAX_SPENDS: i64 = 1_000;
 const MAX_CALL_SPENDS: usize = 20_000;
 /// The longest pause when billing or the database is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The first pause after an answer that was lost.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause for what billing refused: somebody has to look first.
+const LONGEST_REFUSED: Duration = Duration::from_secs(300);
 /// How often an acknowledgement is tried against charges of the same holds.
 const ACKNOWLEDGE_ATTEMPTS: u32 = 8;
 
@@ -51,7 +55,7 @@ pub struct Round {
     pub reports: usize,
     /// Charges without a hold that billing acknowledged.
     pub charges: usize,
-    /// What billing refused: it stays, and is sent again when its claim has run out.
+    /// What billing refused: it stays, and is sent again, ever more rarely.
     pub refused: usize,
     /// Whether a call had no answer.
     pub away: bool,
@@ -83,8 +87,11 @@ pub(crate) async fn run(services: Services, stop: Stop) {
         if let Err(error) = watch(&db, &clock, &unsettled).await {
             tracing::debug!(%error, "the age of unsettled charges is not known");
         }
-        let pause =
-            if more { Duration::ZERO } else { pause(settings.settle_every.get(), failures) };
+        let pause = if more {
+            Duration::ZERO
+        } else {
+            pause(settings.settle_every.get(), failures, LONGEST_PAUSE)
+        };
         tokio::select! {
             () = stop.stopping().cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -151,8 +158,8 @@ async fn settle(
             done.away = true;
             tracing::warn!(%error, reports = reports.len(), "billing did not take reports of spend");
             let attempts = reports.iter().map(|report| report.attempts).max().unwrap_or(0);
-            return store::postpone_reports(&db.get().await?, &reports, again_at(clock, attempts))
-                .await;
+            let until = again_at(clock, attempts, LONGEST_PAUSE);
+            return store::postpone_reports(&db.get().await?, &reports, until).await;
         }
     };
     let mut booked = Vec::with_capacity(reports.len());
@@ -163,6 +170,8 @@ async fn settle(
                 done.refused += 1;
                 let (hold, sequence) = (&report.billing_name, report.sequence);
                 tracing::error!(hold, sequence, %why, "billing refused a report of spend");
+                let until = again_at(clock, report.attempts, LONGEST_REFUSED);
+                store::postpone_reports(&db.get().await?, &[report], until).await?;
             }
         }
     }
@@ -196,8 +205,8 @@ async fn record(
             done.away = true;
             tracing::warn!(%error, charges = charges.len(), "billing did not take charges");
             let attempts = charges.iter().map(|charge| charge.attempts).max().unwrap_or(0);
-            return store::postpone_charges(&db.get().await?, &charges, again_at(clock, attempts))
-                .await;
+            let until = again_at(clock, attempts, LONGEST_PAUSE);
+            return store::postpone_charges(&db.get().await?, &charges, until).await;
         }
     };
     let mut booked = Vec::with_capacity(charges.len());
@@ -208,6 +217,8 @@ async fn record(
                 done.refused += 1;
                 let (account, id) = (charge.account.as_str(), &charge.charge_id);
                 tracing::error!(account, charge = id, %why, "billing refused a charge");
+                let until = again_at(clock, charge.attempts, LONGEST_REFUSED);
+                store::postpone_charges(&db.get().await?, &[charge], until).await?;
             }
         }
     }
@@ -234,18 +245,74 @@ async fn watch(db: &Pool, clock: &Clock, unsettled: &Unsettled) -> Result<(), db
     Ok(())
 }
 
-/// When a call without an answer may be repeated.
-fn again_at(clock: &Clock, attempts: i32) -> DateTime<Utc> {
-    let pause = pause(Duration::from_millis(250), u32::try_from(attempts).unwrap_or(0));
-    clock.now() + clock_time(clock, pause)
+/// When what did not succeed may be tried again.
+fn again_at(clock: &Clock, attempts: i32, longest: Duration) -> DateTime<Utc> {
+    let attempts = u32::try_from(attempts).unwrap_or(0);
+    clock.now() + clock_time(clock, pause(FIRST_PAUSE, attempts, longest))
 }
 
 /// The usual pause, doubled with every failure in a row up to a limit, and from half of it to all
 /// of it, so that replicas do not come together.
-fn pause(usual: Duration, failures: u32) -> Duration {
+fn pause(usual: Duration, failures: u32, longest: Duration) -> Duration {
     if failures == 0 {
         return usual;
     }
-    let full = usual.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE.max(usual));
+    let full = usual.saturating_mul(1 << failures.min(16)).min(longest.max(usual));
     full.mul_f64(rand::rng().random_range(0.5..=1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use adspend_common::id::{AccountId, CampaignId};
+
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_their_limit() {
+        let second = Duration::from_secs(1);
+        assert_eq!(pause(second, 0, LONGEST_PAUSE), second);
+        for (failures, full) in [(1, 2), (2, 4), (3, 8), (4, 10), (60, 10)] {
+            let full = second * full;
+            for _ in 0..50 {
+                let pause = pause(second, failures, LONGEST_PAUSE);
+                assert!(full / 2 <= pause && pause <= full, "{failures}: {pause:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_request_id_of_a_charge_is_its_own() {
+        let charge = |account: &str, id: &str| DueCharge {
+            account_no: 1,
+            charge_id: id.to_owned(),
+            account: AccountId::parse(account).unwrap(),
+            campaign: CampaignId::parse("spring").unwrap(),
+            price_micros: 1,
+            day: "2025-03-31".parse().unwrap(),
+            attempts: 0,
+        };
+        let id = request_id(&charge("shop", "c-1"));
+        assert_eq!(id, request_id(&DueCharge { attempts: 7, ..charge("shop", "c-1") }));
+        assert_ne!(id, request_id(&charge("shop", "c-2")));
+        assert_ne!(id, request_id(&charge("kiosk", "c-1")));
+    }
+
+    #[test]
+    fn a_call_has_no_more_sums_than_fit_its_message() {
+        let report = |spends: usize| DueReport {
+            account_no: 1,
+            hold_no: 1,
+            sequence: 1,
+            billing_name: "accounts/shop/holds/h".to_owned(),
+            spends: vec![(1, CampaignId::parse("spring").unwrap(), 1); spends],
+            created_at: DateTime::UNIX_EPOCH,
+            attempts: 0,
+        };
+        let sizes = |reports: Vec<DueReport>| -> Vec<usize> {
+            calls(reports).iter().map(|call| call.iter().map(|r| r.spends.len()).sum()).collect()
+        };
+        assert_eq!(sizes(vec![]), Vec::<usize>::new());
+        assert_eq!(sizes(vec![report(1_000); 45]), [20_000, 20_000, 5_000]);
+        assert_eq!(sizes(vec![report(1); 1_000]), [1_000]);
+    }
 }

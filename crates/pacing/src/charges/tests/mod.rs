@@ -2,6 +2,8 @@
 
 mod concurrency;
 mod effects;
+mod folding;
 mod idempotency;
+mod lost_commits;
 mod settling;
 pub(crate) mod support;

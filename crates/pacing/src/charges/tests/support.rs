@@ -108,8 +108,15 @@ impl Fixture {
         self.database.as_ref().map(|database| database.url().to_owned()).unwrap()
     }
 
+    /// A connection that works: a test may have cut the ones in the pool.
     pub(crate) async fn client(&self) -> Client {
-        self.pool.get().await.unwrap()
+        for _ in 0..100 {
+            let client = self.pool.get().await.unwrap();
+            if client.query("SELECT 1", &[]).await.is_ok() {
+                return client;
+            }
+        }
+        panic!("no connection works");
     }
 
     /// An account `name` of a tenant, and a hold of a million units.
