@@ -293,3 +293,32 @@ async fn a_reader_of_changes_misses_none_however_they_commit() {
     }
     panic!("what did not change is read for ever");
 }
+
+/// Why an admission of `campaigns/spring` is denied now.
+async fn denied(app: &TestApp) -> pb::DenialReason {
+    let mut admissions =
+        pb::admission_service_client::AdmissionServiceClient::new(app.channel.clone());
+    let request = pb::AdmitRequest {
+        opportunity_id: "o".to_owned(),
+        campaign: "campaigns/spring".to_owned(),
+        max_price_micros: 1_000_000,
+        charge_probability_ppm: None,
+    };
+    let answer = admissions.admit(request).await.unwrap().into_inner().decision;
+    let Some(pb::admit_response::Decision::Denied(denial)) = answer else { panic!("{answer:?}") };
+    denial.reason()
+}
+
+#[tokio::test]
+async fn the_next_admission_of_the_replica_knows_of_a_pause_and_of_other_dates() {
+    let app = TestApp::start().await;
+    let campaign = app.create("spring").await;
+    app.campaigns().pause_campaign(pause("campaigns/spring", "p")).await.unwrap();
+    assert_eq!(denied(&app).await, pb::DenialReason::CampaignPaused);
+    let resume =
+        pb::ResumeCampaignRequest { name: campaign.name.clone(), request_id: "r".to_owned() };
+    app.campaigns().resume_campaign(resume).await.unwrap();
+    let later = pb::Campaign { start_date: date(6, 12), etag: String::new(), ..campaign };
+    app.campaigns().update_campaign(update(later, &["start_date"], "s")).await.unwrap();
+    assert_eq!(denied(&app).await, pb::DenialReason::OutsideDates);
+}
