@@ -1,4 +1,4 @@
-//! The billing service.
+#![doc = include_str!("../README.md")]
 
 pub mod accounts;
 pub mod app;

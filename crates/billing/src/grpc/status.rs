@@ -85,6 +85,7 @@ impl From<invoices::Error> for Refusal {
             },
             E::Paid(name) => precondition(Reason::AlreadyPaid, text).about(name),
             E::Cancelled(name) => precondition(Reason::InvoiceCancelled, text).about(name),
+            E::Moved => contention(),
             E::Request(cause) => cause.into(),
             E::Db(cause) => cause.into(),
         }

@@ -81,6 +81,9 @@ pub(crate) enum Error {
     /// It is cancelled.
     #[error("the invoice {0} is cancelled")]
     Cancelled(String),
+    /// The account was moved to another tenant between two looks; the next try sees it.
+    #[error("the account has just moved")]
+    Moved,
     /// The request is a repeat of another.
     #[error(transparent)]
     Request(#[from] requests::Error),
@@ -89,11 +92,18 @@ pub(crate) enum Error {
     Db(#[from] db::Error),
 }
 
+impl Error {
+    fn is_absence(&self) -> bool {
+        matches!(self, Error::NotFound(_))
+    }
+}
+
 impl db::Contended for Error {
     fn is_contention(&self) -> bool {
         match self {
             Error::Db(cause) => cause.is_contention(),
             Error::Request(cause) => cause.is_contention(),
+            Error::Moved => true,
             Error::NotFound(_) | Error::Refused(_) | Error::Paid(_) | Error::Cancelled(_) => false,
         }
     }
@@ -127,7 +137,9 @@ pub(crate) async fn create(
             tx.commit().await?;
             return Ok(Outcome::Replayed(answer));
         }
-        let account = parent(&tx, caller, id).await?;
+        let seen = parent(&tx, caller, id).await?;
+        // Locked, so that it is not moved to another tenant while its invoice is being written.
+        let account = accounts::store::lock(&tx, seen.key).await?.ok_or(Error::Moved)?;
         let day = Day::of(now);
         let least = settings.minimum_net(account.currency);
         let payer = rules::may_issue(&account, amount, least, day)?;
@@ -206,10 +218,8 @@ async fn in_account(
     id: &ResourceId,
 ) -> Result<(Account, Uuid), Error> {
     let absent = || Error::NotFound(format!("{}/invoices/{id}", account.name()));
-    let seen = parent(from, caller, account).await.map_err(|error| match error {
-        Error::NotFound(_) => absent(),
-        other => other,
-    })?;
+    let seen = parent(from, caller, account).await;
+    let seen = seen.map_err(|error| if error.is_absence() { absent() } else { error })?;
     let id = uuid_of(id).ok_or_else(absent)?;
     Ok((seen, id))
 }

@@ -63,12 +63,12 @@ pub(crate) fn gross_of(net: Money, permille: u32) -> Money {
 
 /// The payer of an invoice of this amount, VAT included, or why there is none. `least_net` is the minimum
 /// payment without VAT of the account's currency: R-48 gives it so, while amounts here are gross.
-pub(crate) fn may_issue<'a>(
-    account: &'a Account,
+pub(crate) fn may_issue(
+    account: &Account,
     (amount, currency): (Money, Currency),
     least_net: Money,
     day: Day,
-) -> Result<&'a LegalEntity, Refusal> {
+) -> Result<&LegalEntity, Refusal> {
     match account.kind {
         AccountKind::Client => return Err(Refusal::ClientOfAgency),
         AccountKind::Agency | AccountKind::Advertiser => {}

@@ -35,6 +35,9 @@ pub(crate) const TRIES: u32 = 6;
 /// The hash of everything that a request asked for.
 pub(crate) type PayloadHash = [u8; 32];
 
+/// Makes the bytes of an answer.
+pub(crate) type Encode<T> = Box<dyn Fn(&T) -> Vec<u8> + Send + Sync>;
+
 /// A changing request: what it is recognised by, and how its answer is written down.
 pub(crate) struct Call<T> {
     /// Whose ids are meant.
@@ -46,7 +49,7 @@ pub(crate) struct Call<T> {
     /// What it asks for.
     pub(crate) hash: PayloadHash,
     /// The bytes of an answer.
-    pub(crate) encode: Box<dyn Fn(&T) -> Vec<u8> + Send + Sync>,
+    pub(crate) encode: Encode<T>,
 }
 
 impl<T> Call<T> {

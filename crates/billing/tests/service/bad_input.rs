@@ -210,3 +210,12 @@ async fn ids_that_are_not_ours_are_not_found() {
     }
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused_whole() {
+    let world = World::start().await;
+    let request = payment(&"x".repeat(5 * 1024 * 1024), "1", NORTH_INN);
+    let refused = refused(world.operator().payments().record_payment(request).await);
+    refused.is(Code::ResourceExhausted, "TOO_LARGE");
+    world.end().await;
+}

@@ -7,6 +7,7 @@ mod accounts;
 mod bad_input;
 mod holds;
 mod identities;
+mod jobs;
 mod payments;
 mod promises;
 mod relations;

@@ -50,7 +50,13 @@ async fn the_money_comes_along_and_the_agency_takes_over() {
     world.agency("north").accounts().get_account(get()).await.unwrap();
     refused(world.role("advertiser", Some("shop")).accounts().get_account(get()).await)
         .is(Code::NotFound, "NOT_FOUND");
-    // Everything goes on in the agency's tenant: transfers both ways, the open invoice is gone along.
+    // Its history begins anew with what it brought along.
+    let list = pb::ListTransactionsRequest { parent: name("shop"), ..Default::default() };
+    let listed = world.agency("north").transactions().list_transactions(list).await.unwrap();
+    let listed = listed.into_inner().transactions;
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].r#type(), pb::TransactionType::Adjustment);
+    assert_eq!((text(&listed[0].amount), text(&listed[0].balance)), ("5000".into(), "5000".into()));
     world.transfer("shop", "north", "5000").await;
     refused(accounts.attach_client(attach("shop", "north")).await)
         .is(Code::FailedPrecondition, "NOT_ATTACHABLE");

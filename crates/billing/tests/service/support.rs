@@ -1,6 +1,6 @@
 //! A service of its own for each test, and short words for what tests ask of it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::SocketAddr};
 
 use adspend_billing::{MIGRATIONS, app::App, config::Config};
 use adspend_common::{
@@ -37,6 +37,7 @@ pub(crate) const OTHER_INN: &str = "7743001840";
 /// A running service.
 pub(crate) struct World {
     pub(crate) hand: ManualClock,
+    pub(crate) metrics: SocketAddr,
     _database: TestDatabase,
     channel: Channel,
     stop: oneshot::Sender<()>,
@@ -109,12 +110,13 @@ impl World {
         let (clock, hand) = Clock::manual(at(START));
         let app = App::start(config, clock, &Telemetry::for_tests()).await.unwrap();
         let address = format!("http://{}", app.grpc_addr());
+        let metrics = app.metrics_addr();
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(app.run(async move {
             let _ = stopped.await;
         }));
         let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-        World { hand, _database: database, channel, stop, served }
+        World { hand, metrics, _database: database, channel, stop, served }
     }
 
     pub(crate) fn operator(&self) -> Caller {
