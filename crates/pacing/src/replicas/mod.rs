@@ -36,6 +36,11 @@ impl Count {
         Count(Arc::new(AtomicU32::new(1)))
     }
 
+    /// A number that somebody else knows. For simulations.
+    pub fn of(count: u32) -> Count {
+        Count(Arc::new(AtomicU32::new(count.max(1))))
+    }
+
     /// The number of replicas.
     pub fn count(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
