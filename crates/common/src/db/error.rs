@@ -55,6 +55,10 @@ pub enum Busy {
     Deadlock,
     /// SQLSTATE 55P03: the lock was not free within `lock_timeout`.
     LockTimeout,
+    /// SQLSTATE 25P02: another statement of the same pipeline failed before this one, and its
+    /// error was not the one that was looked at first. Statements that travel together fail
+    /// together; trying again tells why, if it was not one of the above.
+    Aborted,
 }
 
 impl std::fmt::Display for Busy {
@@ -63,6 +67,7 @@ impl std::fmt::Display for Busy {
             Busy::Serialization => "serialization failure",
             Busy::Deadlock => "deadlock",
             Busy::LockTimeout => "lock timeout",
+            Busy::Aborted => "aborted by an earlier statement",
         })
     }
 }
@@ -144,6 +149,8 @@ fn busy(code: &SqlState) -> Option<Busy> {
         Some(Busy::Deadlock)
     } else if *code == SqlState::LOCK_NOT_AVAILABLE {
         Some(Busy::LockTimeout)
+    } else if *code == SqlState::IN_FAILED_SQL_TRANSACTION {
+        Some(Busy::Aborted)
     } else {
         None
     }
@@ -191,6 +198,7 @@ mod tests {
             ("40001", Some(Busy::Serialization)),
             ("40P01", Some(Busy::Deadlock)),
             ("55P03", Some(Busy::LockTimeout)),
+            ("25P02", Some(Busy::Aborted)),
             ("23505", None),
             ("57014", None),
         ] {

@@ -187,14 +187,22 @@ pub(super) async fn drain_named(client: &Client, holds: &[Named]) -> Result<(), 
     client.execute(DRAIN_NAMED, &[&accounts, &numbers]).await.map(|_| ())
 }
 
-// Nothing is reserved in an idle hold, so the condition needs no lock but the row's own.
+// Nothing is reserved in an idle hold, so the condition needs no lock but the row's own. An update
+// alone would lock in the order of the table and meet grants, which lock in that of the key; a hold
+// that somebody works with can wait for the next turn.
 const DRAIN: &str = "-- leases.drain_holds
-UPDATE hold h SET state = 3
-WHERE h.state = 2 AND (
-    (h.reserved_micros = 0 AND (h.used_at <= $1 OR h.expires_at <= $2))
-    OR h.opened_micros - h.reserved_micros - h.charged_micros + h.late_micros < COALESCE(
-        (SELECT p.price_micros FROM UNNEST($3::bigint[], $4::bigint[]) AS p (account_no, price_micros)
-         WHERE p.account_no = h.account_no), 1))";
+WITH due AS (
+    SELECT h.account_no, h.hold_no FROM hold h
+    WHERE h.state = 2 AND (
+        (h.reserved_micros = 0 AND (h.used_at <= $1 OR h.expires_at <= $2))
+        OR h.opened_micros - h.reserved_micros - h.charged_micros + h.late_micros < COALESCE(
+            (SELECT p.price_micros
+             FROM UNNEST($3::bigint[], $4::bigint[]) AS p (account_no, price_micros)
+             WHERE p.account_no = h.account_no), 1))
+    ORDER BY h.account_no, h.hold_no
+    FOR NO KEY UPDATE OF h SKIP LOCKED)
+UPDATE hold h SET state = 3 FROM due
+WHERE h.account_no = due.account_no AND h.hold_no = due.hold_no AND h.state = 2";
 
 /// No more slices from holds that lie idle, are over, or have less than a price left.
 pub(super) async fn drain(
