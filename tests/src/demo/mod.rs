@@ -123,7 +123,7 @@ impl Options {
             ("leases.sweep_interval", "200ms".to_owned()),
             ("leases.recheck", "100ms".to_owned()),
             ("leases.slice_spend", "300ms".to_owned()),
-            ("leases.hold_horizon", "3s".to_owned()),
+            ("leases.hold_horizon", "1s".to_owned()),
             ("leases.hold_interval", "500ms".to_owned()),
             ("leases.hold_backoff", "500ms".to_owned()),
             ("accounts.facts_ttl", "500ms".to_owned()),

@@ -30,7 +30,7 @@ const STRANGER: Company = Company { name: "Stranger LLC", inn: "7736207543", kpp
 
 /// The agency pays this much, and moves most of it to its clients.
 const AGENCY_PAYS: i64 = 30_000;
-const CLIENTS_GET: [(usize, i64); 2] = [(ATELIER, 7_000), (1, 6_000)];
+const CLIENTS_GET: [(usize, i64); 2] = [(ATELIER, 7_000), (1, 12_000)];
 /// Three days of what its campaign could spend.
 const MONO_PAYS: i64 = 2_000;
 const STRANGER_PAYS: i64 = 1_600;
@@ -219,8 +219,12 @@ impl Story<'_> {
                 self.say(&format!("{mono} is unblocked"));
             }
             Act::TransferBack => {
-                self.office.transfer(&account_name(1), &agency, BACK, "transfer-back").await?;
-                self.say(&format!("transfer of {BACK} back from {} to {agency}", account_name(1)));
+                let boutique = account_name(1);
+                match self.office.transfer(&boutique, &agency, BACK, "transfer-back").await {
+                    Ok(()) => self.say(&format!("transfer of {BACK} back from {boutique}")),
+                    // Money that pacing holds cannot leave.
+                    Err(why) => self.say(&format!("no transfer back: {why}")),
+                }
             }
         }
         Ok(())
