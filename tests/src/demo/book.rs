@@ -132,16 +132,18 @@ impl Book {
         self.both(campaign, day, |cell| *cell.denied.entry(reason).or_default() += 1);
     }
 
-    /// It was admitted; `shown` is the day under which it is counted if its own is not known.
+    /// It was admitted. `shown` is the day of the opportunity, under which it is counted; what is
+    /// used is used on the day of the admission.
     pub(crate) fn admitted(&mut self, reservation: Reservation, shown: Day) {
         let Reservation { campaign, day, micros } = reservation;
-        self.both(campaign, day.unwrap_or(shown), |cell| {
+        self.both(campaign, shown, |cell| {
             cell.admitted += 1;
             cell.admitted_micros += micros;
-            if day.is_some() {
-                cell.used_micros += micros;
-                cell.highest_micros = cell.highest_micros.max(cell.used_micros);
-            }
+        });
+        let Some(day) = day else { return };
+        self.both(campaign, day, |cell| {
+            cell.used_micros += micros;
+            cell.highest_micros = cell.highest_micros.max(cell.used_micros);
         });
     }
 

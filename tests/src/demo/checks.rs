@@ -98,16 +98,26 @@ pub(crate) fn pacing_differs(
 ) -> Vec<String> {
     let mut differences = Vec::new();
     for (who, day, state) in told {
-        let ours = book
-            .cell(*who, *day)
-            .map_or((0, 0, 0), |cell| (cell.charged_micros, cell.charges, cell.late_micros));
+        let cell = book.cell(*who, *day).cloned().unwrap_or_default();
         let charges = u64::try_from(state.charges).unwrap_or(u64::MAX);
-        let theirs = (state.charged_micros, charges, state.late_micros);
-        if ours != theirs {
+        if (cell.charged_micros, cell.charges) != (state.charged_micros, charges) {
             differences.push(format!(
-                "{} on {day}: (micro-units, charges, late micro-units) were acknowledged as \
-                 {ours:?}, pacing reports {theirs:?}",
-                parent(*who)
+                "{} on {day}: {} charges of {} micro-units were acknowledged, pacing reports \
+                 {charges} of {}",
+                parent(*who),
+                cell.charges,
+                cell.charged_micros,
+                state.charged_micros
+            ));
+        }
+        // An answer says late when the admission had expired; the report counts only those whose
+        // reservation was gone as well.
+        if state.late_micros > cell.late_micros {
+            differences.push(format!(
+                "{} on {day}: pacing reports {} micro-units as late, answered were {}",
+                parent(*who),
+                state.late_micros,
+                cell.late_micros
             ));
         }
     }

@@ -112,9 +112,9 @@ impl Options {
         for (key, value) in [
             // Long enough for a report to come while the machine is busy, short enough for what is
             // not reported to come back within the day.
-            ("leases.admission_lifetime", self.lasting(real(2_400))),
-            ("leases.grace", self.lasting(real(400))),
-            ("leases.slice_ttl", self.lasting(real(700))),
+            ("leases.admission_lifetime", self.lasting(real(1_800))),
+            ("leases.grace", self.lasting(real(300))),
+            ("leases.slice_ttl", self.lasting(real(1_500))),
             ("leases.hold_ttl", self.lasting(real(14_000))),
             ("leases.hold_idle", self.lasting(real(5_000))),
             ("leases.idle_after", self.lasting(real(1_000))),
@@ -122,12 +122,12 @@ impl Options {
             ("leases.exchange_interval", "200ms".to_owned()),
             ("leases.sweep_interval", "200ms".to_owned()),
             ("leases.recheck", "100ms".to_owned()),
-            ("leases.slice_spend", "300ms".to_owned()),
+            ("leases.slice_spend", "1s".to_owned()),
             ("leases.hold_horizon", "1s".to_owned()),
-            ("leases.hold_interval", "500ms".to_owned()),
+            ("leases.hold_interval", "1s".to_owned()),
             ("leases.hold_backoff", "500ms".to_owned()),
             ("accounts.facts_ttl", "500ms".to_owned()),
-            ("charges.settle_every", "250ms".to_owned()),
+            ("charges.settle_every", "1s".to_owned()),
         ] {
             plan = plan.set(Service::Pacing, key, &value);
         }

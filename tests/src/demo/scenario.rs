@@ -69,8 +69,8 @@ pub(crate) const CAMPAIGNS: [Campaign; LOGS.len()] = [
     Campaign {
         account: 1,
         payment: CLICK,
-        max_price_micros: 30_000_000,
-        budget: Some((500, DAILY)),
+        max_price_micros: 18_000_000,
+        budget: Some((900, DAILY)),
         ..ANY
     },
     Campaign { account: 1, payment: CLICK, max_price_micros: 9_000_000, ..ANY },

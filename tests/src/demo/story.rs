@@ -29,14 +29,14 @@ const SOLO: Company = Company { name: "Mono LLC", inn: "7743001840", kpp: "77430
 const STRANGER: Company = Company { name: "Stranger LLC", inn: "7736207543", kpp: "773601001" };
 
 /// The agency pays this much, and moves most of it to its clients.
-const AGENCY_PAYS: i64 = 30_000;
-const CLIENTS_GET: [(usize, i64); 2] = [(ATELIER, 7_000), (1, 12_000)];
+const AGENCY_PAYS: i64 = 60_000;
+const CLIENTS_GET: [(usize, i64); 2] = [(ATELIER, 7_000), (1, 40_000)];
 /// Three days of what its campaign could spend.
 const MONO_PAYS: i64 = 2_000;
 const STRANGER_PAYS: i64 = 1_600;
 const PROMISE: i64 = 5_000;
 const MORE: i64 = 3_000;
-const BACK: i64 = 500;
+const BACK: i64 = 5_000;
 
 /// What everybody who acts needs, and what they have to remember.
 pub(crate) struct Story<'a> {
@@ -182,7 +182,7 @@ impl Story<'_> {
                 self.say(&format!("transfer of {MORE} from {agency} to {atelier}"));
             }
             Act::Decrease => {
-                self.set_budget(Who::Campaign(3), 350, BudgetUnit::AverageDaily, "decrease")
+                self.set_budget(Who::Campaign(3), 500, BudgetUnit::AverageDaily, "decrease")
                     .await?;
             }
             Act::Increase => {

@@ -55,8 +55,8 @@ fn heading(who: Who) -> String {
         }
     };
     format!(
-        "\n{name:<22}{:>12}{:>8}{:>9}{:>12}{:>10}  denied\n",
-        "limit", "asked", "admitted", "charged", "of it late"
+        "\n{name:<22}{:>10}{:>7}{:>10}{:>10}{:>8}  denied\n",
+        "limit", "asked", "admitted", "charged", "late"
     )
 }
 
@@ -70,7 +70,7 @@ fn row(day: Day, cell: &Cell) -> String {
     let denied: Vec<_> =
         cell.denied.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
     format!(
-        "  {:<20}{limit:>12}{:>8}{:>9}{:>12}{late:>10}  {}\n",
+        "  {:<20}{limit:>10}{:>7}{:>10}{:>10}{late:>8}  {}\n",
         day.date().format("%a %d %b").to_string(),
         cell.opportunities,
         cell.admitted,
