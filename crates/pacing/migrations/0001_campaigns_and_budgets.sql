@@ -30,6 +30,7 @@ CREATE TABLE account (
 CREATE INDEX account_of_tenant ON account (tenant, account_no);
 CREATE INDEX account_changed ON account (changed_by);
 CREATE INDEX account_checked ON account (checked_at);
+CREATE INDEX account_stopped ON account (checked_at) WHERE state <> 1;
 
 CREATE TABLE campaign (
     account_no     bigint      NOT NULL,

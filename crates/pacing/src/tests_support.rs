@@ -181,8 +181,7 @@ impl Billing for FakeBilling {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let away = self.away.load(Ordering::SeqCst);
         let found = self.accounts.lock().unwrap().get(id).cloned();
-        let answer =
-            if away { Err(Error::Away("as the test says".to_owned())) } else { Ok(found) };
+        let answer = if away { Err(Error::Away("as the test says".to_owned())) } else { Ok(found) };
         Box::pin(async { answer })
     }
 

@@ -3,9 +3,9 @@
 //! * An account gets its number here when somebody first names it, and keeps it.
 //! * A copy younger than `facts_ttl` is taken as it is; an older one is read again from billing
 //!   first, and taken all the same when billing is away: pacing works on.
-//! * [`refresh`] reads the copies again in the background, so that a block, an unblock or a change
-//!   of agency is noticed without a caller. Billing refuses holds of a blocked account at once, so
-//!   the delay never spends money.
+//! * The background reads the copies again, so that a block, an unblock or a change of agency is
+//!   noticed without a caller. Billing refuses holds of a blocked account at once, so the delay
+//!   never spends money.
 //!
 //! Cost: one read on the warm path; in the background one billing call per account and
 //! `refresh_after` at most, and no more than a batch per round.
@@ -29,8 +29,9 @@ use crate::Services;
 use crate::billing::{self, AccountKind, AccountState};
 use crate::replicas::clock_time;
 
+use store::Old;
 pub(crate) use store::from_row;
-pub use store::{by_no, set_state};
+pub use store::set_state;
 
 /// How many accounts one round of [`refresh`] reads again; bounds the calls to billing.
 const REFRESH_BATCH: i64 = 50;
@@ -60,9 +61,10 @@ pub struct Account {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The age, in real time, from which an account that is asked for is read again.
+    /// The age, in real time, from which an account that is asked for is read again, and from
+    /// which the background reads one again that is blocked or closed.
     pub facts_ttl: HumanDuration,
-    /// The age, in real time, from which the background reads it again.
+    /// The age, in real time, from which the background reads an active one again.
     pub refresh_after: HumanDuration,
     /// How often the background looks for copies of that age.
     pub refresh_interval: HumanDuration,
@@ -155,12 +157,15 @@ async fn stopped_within(stop: &Stop, wait: Duration) -> bool {
 
 async fn refresh_once(services: &Services) -> Result<(), Error> {
     let now = services.clock.now();
-    let age = services.config.accounts.refresh_after.get();
-    let before = now - clock_time(&services.clock, age);
-    let old = store::claim_old(&services.db.get().await?, before, now, REFRESH_BATCH).await?;
-    for id in old {
-        if let Some(facts) = services.billing.get_account(&id).await? {
-            store::upsert(&services.db.get().await?, &id, &facts, now).await?;
+    let settings = &services.config.accounts;
+    let before = |age: HumanDuration| now - clock_time(&services.clock, age.get());
+    let old = Old { active: before(settings.refresh_after), stopped: before(settings.facts_ttl) };
+    let claimed = store::claim_old(&services.db.get().await?, old, now, REFRESH_BATCH).await?;
+    for known in claimed {
+        let Some(facts) = services.billing.get_account(&known.id).await? else { continue };
+        store::upsert(&services.db.get().await?, &known.id, &facts, now).await?;
+        if facts.state != known.state {
+            services.leases.account_changed(known.no);
         }
     }
     Ok(())

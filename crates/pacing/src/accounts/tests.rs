@@ -72,4 +72,10 @@ async fn the_background_notices_what_changed_and_tells_the_directories() {
     let asked = app.billing.asked();
     refresh_once(&app.services).await.unwrap();
     assert_eq!(app.billing.asked(), asked, "read once");
+
+    app.billing.set_state("shop", AccountState::Active);
+    app.clock.advance(Duration::from_secs(60));
+    refresh_once(&app.services).await.unwrap();
+    assert_eq!(app.billing.asked(), asked + 1, "who is stopped is looked at more often");
+    assert_eq!(state(&app, "shop").await.unwrap(), AccountState::Active);
 }

@@ -4,7 +4,7 @@
 //! database and the callers.
 //!
 //! **Changes and grants are serial.** A change locks the headroom rows of its entity for today and
-//! tomorrow ([`lock`]) and takes the time under the lock; a grant locks the row of its day and
+//! tomorrow (`lock`) and takes the time under the lock; a grant locks the row of its day and
 //! reads the budget in a later statement. So each grant sees a change wholly or not at all, and
 //! one that waited for a change across midnight finds it dated before its own day.
 //!

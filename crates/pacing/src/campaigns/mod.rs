@@ -29,7 +29,7 @@ use crate::requests::{self, Answer, Begun, Call};
 pub use rules::EndsBeforeStart;
 pub(crate) use rules::check_dates;
 pub(crate) use store::payment_from_number;
-pub use store::{by_no, changed_since, find};
+pub use store::{changed_since, find};
 
 /// How often a transaction is tried when others are in its way.
 const ATTEMPTS: u32 = 5;

@@ -251,19 +251,6 @@ pub(super) async fn list(
     rows.iter().map(listed_from_row).collect()
 }
 
-const BY_NO: &str = "-- campaigns.by_no
-SELECT c.account_no, c.campaign_no, c.name, c.display_name, c.time_zone, c.weekdays, c.from_minutes,
-    c.to_minutes, c.payment_model, c.start_date, c.end_date, c.state, c.created_at, c.revision,
-    a.name AS account_name, a.tenant, a.currency, a.kind, a.state AS account_state
-FROM campaign c JOIN account a USING (account_no)
-WHERE c.campaign_no = ANY ($1) ORDER BY c.campaign_no";
-
-/// The campaigns of these numbers, in the order of the numbers; unknown ones are left out.
-pub async fn by_no(db: &Client, numbers: &[CampaignNo]) -> Result<Vec<Listed>, db::Error> {
-    let numbers: Vec<i64> = numbers.iter().map(|no| no.0).collect();
-    db.query(BY_NO, &[&numbers]).await?.iter().map(listed_from_row).collect()
-}
-
 const OLDEST_RUNNING: &str = "-- campaigns.oldest_running
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin";
 
