@@ -109,26 +109,34 @@ pub(super) async fn claim_reports(
     until: DateTime<Utc>,
 ) -> Result<Vec<DueReport>, Error> {
     let rows = client.query(CLAIM_REPORTS, &[&now, &until, &limit()]).await?;
-    rows.iter().map(due_report).collect()
+    let mut reports = Vec::with_capacity(rows.len());
+    for row in &rows {
+        reports.extend(due_report(row)?);
+    }
+    Ok(reports)
 }
 
-fn due_report(row: &Row) -> Result<DueReport, Error> {
+/// None when a campaign of it is not there, which must not keep the others from being sent.
+fn due_report(row: &Row) -> Result<Option<DueReport>, Error> {
+    let (account_no, hold_no) = (row.try_get(0)?, row.try_get(1)?);
     let numbers: Vec<i64> = row.try_get(4)?;
-    let names: Vec<CampaignId> = row.try_get(5)?;
+    let names: Option<Vec<CampaignId>> = row.try_get(5)?;
+    let names = names.unwrap_or_default();
     let sums: Vec<i64> = row.try_get(6)?;
     if numbers.len() != names.len() {
-        return Err(Error::other("a campaign of a report is not there"));
+        tracing::error!(account_no, hold_no, "a campaign of a report of spend is not there");
+        return Ok(None);
     }
     let spends = numbers.into_iter().zip(names).zip(sums);
-    Ok(DueReport {
-        account_no: row.try_get(0)?,
-        hold_no: row.try_get(1)?,
+    Ok(Some(DueReport {
+        account_no,
+        hold_no,
         sequence: row.try_get(2)?,
         billing_name: row.try_get(3)?,
         spends: spends.map(|((number, name), sum)| (number, name, sum)).collect(),
         created_at: row.try_get(7)?,
         attempts: row.try_get(8)?,
-    })
+    }))
 }
 
 const POSTPONE_REPORTS: &str = "-- settlement.postpone_reports

@@ -313,7 +313,7 @@ pub(crate) async fn until_answered<T, F>(mut ask: impl FnMut() -> F) -> Result<T
 where
     F: Future<Output = Result<T, Error>>,
 {
-    for _ in 0..200 {
+    for _ in 0..2_000 {
         match ask().await {
             Err(Error::Db(_) | Error::Overloaded) => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
