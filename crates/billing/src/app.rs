@@ -62,7 +62,7 @@ impl App {
     /// Checks the schema, takes the time from the database, starts the jobs and opens the sockets.
     pub async fn start(config: Config, clock: Clock, telemetry: &Telemetry) -> Result<App, Error> {
         let pool = Pool::new(&config.database, APPLICATION)?;
-        db::anchor(&pool, &clock).await?;
+        let anchored = db::anchor(&pool, &clock).await?;
         let pages = {
             let client = pool.get().await?;
             MIGRATIONS.verify(&client).await?;
@@ -80,7 +80,7 @@ impl App {
         });
         let bound = bind(&shared, &stop, telemetry).await?;
         let tasks = TaskTracker::new();
-        Jobs::new(&pool, &clock, &shared.config.jobs, &stop, telemetry).start(&tasks);
+        Jobs::new(&pool, &clock, &shared.config.jobs, &stop, telemetry).start(&tasks, anchored);
         Ok(App { bound, stop, tasks, pool })
     }
 

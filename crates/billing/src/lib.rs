@@ -34,6 +34,10 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             sql: include_str!("../migrations/0006_requests_by_age.sql"),
         },
         Migration { name: "0007_secrets", sql: include_str!("../migrations/0007_secrets.sql") },
+        Migration {
+            name: "0008_payments_by_account",
+            sql: include_str!("../migrations/0008_payments_by_account.sql"),
+        },
     ],
 );
 

@@ -9,6 +9,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use adspend_common::{
@@ -22,6 +23,10 @@ use crate::ledger::{AccountKey, AccountNo, TenantNo};
 
 /// Accounts in memory, at most: about 300 bytes each.
 const MOST: usize = 200_000;
+
+/// How long an entry is believed. It bounds how long another replica may still show an account to the
+/// agency that it has left; money does not wait for it.
+const BELIEVED: Duration = Duration::from_secs(300);
 
 /// What never changes about an account while it stays in its tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +54,12 @@ impl AccountFacts {
 #[derive(Clone)]
 pub struct Directory {
     pool: Pool,
-    known: Arc<RwLock<HashMap<AccountId, Arc<AccountFacts>, foldhash::fast::RandomState>>>,
+    known: Arc<RwLock<HashMap<AccountId, Known, foldhash::fast::RandomState>>>,
+}
+
+struct Known {
+    facts: Arc<AccountFacts>,
+    read_at: Instant,
 }
 
 impl std::fmt::Debug for Directory {
@@ -66,9 +76,11 @@ impl Directory {
 
     /// The facts of an account; none when there is no such account.
     pub async fn find(&self, id: &AccountId) -> Result<Option<Arc<AccountFacts>>, db::Error> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
-        if known.is_some() {
-            return Ok(known);
+        let read_at = Instant::now();
+        if let Some(known) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(id)
+            && read_at.saturating_duration_since(known.read_at) < BELIEVED
+        {
+            return Ok(Some(known.facts.clone()));
         }
         let client = self.pool.get().await?;
         let Some(account) = store::find(&client, id).await? else { return Ok(None) };
@@ -86,7 +98,7 @@ impl Directory {
             // Rare, and the accounts in use come back with one read each.
             known.clear();
         }
-        known.insert(id.clone(), facts.clone());
+        known.insert(id.clone(), Known { facts: facts.clone(), read_at });
         Ok(Some(facts))
     }
 

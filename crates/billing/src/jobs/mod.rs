@@ -21,7 +21,7 @@ use adspend_common::{
     db::{self, Pool},
     server::Stop,
     telemetry::Telemetry,
-    time::Clock,
+    time::{Anchored, Clock},
 };
 use chrono::TimeDelta;
 use tokio_util::task::TaskTracker;
@@ -93,16 +93,18 @@ impl Jobs {
         }
     }
 
-    /// Starts every job that is switched on.
-    pub(crate) fn start(&self, tasks: &TaskTracker) {
+    /// Starts every job that is switched on; the clock is kept only when it takes the database's time.
+    pub(crate) fn start(&self, tasks: &TaskTracker, anchored: Option<Anchored>) {
         let Jobs { settings, .. } = self;
         if !settings.enabled {
             return;
         }
         let every = settings.release_holds_every.get();
         tasks.spawn(self.clone().repeat("release_holds", every, Jobs::release_holds));
-        let every = settings.anchor_clock_every.get();
-        tasks.spawn(self.clone().repeat("anchor_clock", every, Jobs::anchor_clock));
+        if anchored.is_some() {
+            let every = settings.anchor_clock_every.get();
+            tasks.spawn(self.clone().repeat("anchor_clock", every, Jobs::anchor_clock));
+        }
         tasks.spawn(self.clone().repeat("forget_answers", FORGET_EVERY, Jobs::forget_answers));
         if let Some(every) = settings.verify_ledger_every {
             tasks.spawn(self.clone().repeat("verify_ledger", every.get(), Jobs::verify_ledger));

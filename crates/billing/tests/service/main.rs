@@ -12,6 +12,7 @@ mod payments;
 mod promises;
 mod relations;
 mod repeats;
+mod storm;
 mod support;
 mod transactions;
 mod transfers;

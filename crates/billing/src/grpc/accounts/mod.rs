@@ -94,10 +94,11 @@ impl Accounts {
         let size = v.page_size(request.page_size);
         let token = v.page_token(&self.0.pages, &scope, &request.page_token);
         let (agency, size, token) = v.all((agency, size, token))?;
+        let own = self.0.tenant(caller).await?;
         let client = self.0.pool.get().await?;
         let tenant = match &agency {
             Some(agency) => Some(accounts::get(&client, caller, agency).await?.key.tenant),
-            None => self.0.tenant(caller).await?,
+            None => own,
         };
         let (after, limit) = (position(token, 0), size.saturating_add(1));
         let listed = Listed { tenant, clients_only: agency.is_some(), after, limit };
