@@ -318,7 +318,7 @@ const CHANGES: &str = "-- budgets.changes
 SELECT change_no, changed_at, kind, preset, unit, amount_micros, effective_day, previous_preset,
     previous_unit, previous_micros, previous_day, actor
 FROM budget_change
-WHERE account_no = $1 AND level = $2 AND entity_no = $3 AND ($4::bigint IS NULL OR change_no < $4)
+WHERE account_no = $1 AND level = $2 AND entity_no = $3 AND change_no < $4
 ORDER BY change_no DESC LIMIT $5";
 
 /// The log, newest first, below a number.
@@ -329,6 +329,7 @@ pub(super) async fn changes(
     limit: i64,
 ) -> Result<Vec<Change>, db::Error> {
     let Entity { account_no, level, entity_no } = entity;
+    let before = before.unwrap_or(i64::MAX);
     let rows = db.query(CHANGES, &[&account_no.0, &level, &entity_no, &before, &limit]).await?;
     rows.iter().map(change_from_row).collect()
 }
