@@ -252,7 +252,7 @@ impl Model {
         let Leg { kind, from, to, amount, .. } = &posting.legs[0];
         let of = |place: &Place| match place {
             Place::Main(account) => Some(AccountKey { tenant: posting.tenant, account: *account }),
-            _ => None,
+            Place::Held(_) | Place::Frozen(_) | Place::Counter(_) => None,
         };
         if let Some(source) = of(from) {
             let balance = self.main.entry(source).or_default();

@@ -925,7 +925,7 @@ impl BudgetUnit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum BudgetMode {
-    /// The server's default: TRAFFIC.
+    /// The mode stays as it is; TRAFFIC for a budget that is new.
     Unspecified = 0,
     /// Evenly over the day.
     Even = 1,
