@@ -269,6 +269,7 @@ async fn look_up<'a>(
         return Ok(known);
     }
     let (found, settled, cancelled) = tokio::try_join!(
+        biased;
         async {
             if charges.is_empty() {
                 Ok(Vec::new())

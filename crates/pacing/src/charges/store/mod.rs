@@ -78,6 +78,7 @@ pub(super) async fn lock(
     let numbers: Vec<i64> = slices.iter().map(|slice| slice.slice_no).collect();
     let params: [&(dyn ToSql + Sync); 2] = [&accounts, &numbers];
     let (found, _, rows) = tokio::try_join!(
+        biased;
         lock_headroom(tx, headroom),
         tx.query(LOCK_HOLDS, &params),
         tx.query(LOCK_SLICES, &params),
@@ -191,7 +192,12 @@ pub(super) async fn write(
         let copied = copy_charges(tx, items, &folded.rows, now).await?;
         expect(copied, folded.rows.len(), "charges.copy")?;
     }
+    for sql in [UPDATE_HEADROOM, UPDATE_HOLDS, UPDATE_SLICES, ADD_SPENDS] {
+        tx.prepare_cached(sql).await?;
+    }
+    // In the order of sending, so that what went wrong is heard before what it brought down.
     tokio::try_join!(
+        biased;
         update_headroom(tx, folded),
         update_holds(tx, folded, now),
         update_slices(tx, folded),
