@@ -72,7 +72,7 @@ pub(super) enum Answer {
     Refused(Stop),
 }
 
-/// The answers, in order, and how much room the holds of each account have left.
+/// The answers, in order, and how much room the roomiest hold of each account has left.
 #[derive(Debug)]
 pub(super) struct Answers {
     pub(super) answers: Vec<Answer>,
@@ -211,7 +211,7 @@ impl Table {
     fn hold_rooms(&self, accounts: &[i64]) -> HashMap<i64, i64> {
         let room = |account: &i64| {
             let holds = self.holds.get(account).map(Vec::as_slice).unwrap_or_default();
-            holds.iter().fold(0, |sum: i64, hold| sum.saturating_add(hold.room_micros))
+            holds.iter().map(|hold| hold.room_micros).max().unwrap_or(0)
         };
         accounts.iter().map(|account| (*account, room(account))).collect()
     }

@@ -71,10 +71,12 @@ pub(super) struct Purse {
     /// After a verdict that stops us, not before.
     pub(super) ask_again_at: Option<Instant>,
     pub(super) backoff: Duration,
-    /// What its usable holds had left after the last grant.
+    /// What the roomiest of its usable holds had left when it was last looked at.
     pub(super) room_micros: i64,
     /// The largest price that was asked for lately.
     pub(super) price_micros: i64,
+    /// The smallest that those who wait could use.
+    pub(super) least_micros: i64,
     /// Campaigns that wait for a hold.
     pub(super) starved: Vec<Arc<Entity>>,
 }
@@ -87,8 +89,27 @@ impl Default for Purse {
             backoff: Duration::ZERO,
             room_micros: 0,
             price_micros: 0,
+            least_micros: 0,
             starved: Vec::new(),
         }
+    }
+}
+
+impl Purse {
+    /// Remembers prices: the largest fades, the smallest is that of those who wait now.
+    fn asked_for(&mut self, unmet: &Unmet) {
+        let faded = self.price_micros / 8 * 7;
+        self.price_micros = unmet.most_micros.max(faded);
+        self.least_micros = if self.starved.is_empty() {
+            unmet.least_micros
+        } else {
+            self.least_micros.min(unmet.least_micros)
+        };
+    }
+
+    /// Whether a hold with this much room serves those who wait.
+    pub(super) fn is_served_by(&self, room_micros: i64) -> bool {
+        room_micros >= self.least_micros.max(1)
     }
 }
 
@@ -133,7 +154,7 @@ impl Memory {
             };
         };
         let purse = self.purses.entry(entity.account_no).or_default();
-        purse.price_micros = purse.price_micros.max(unmet.most_micros);
+        purse.asked_for(&unmet);
         Question::Ask(seat.need(unmet.least_micros, unmet.most_micros, slice_spend))
     }
 
@@ -240,6 +261,18 @@ impl Memory {
         self.owned.values().filter_map(report).take(limit).collect()
     }
 
+    /// What the slices of an account that are over, and not yet reported, will give back.
+    pub(super) fn unreported(&self, account_no: i64) -> i64 {
+        let over = self.owned.values().filter(|owned| owned.key.account_no == account_no);
+        over.fold(0i64, |sum, owned| match owned.taken_micros {
+            Some(taken) => {
+                let whole = owned.amount_micros.saturating_add(owned.freed_micros);
+                sum.saturating_add(whole.saturating_sub(taken))
+            }
+            None => sum,
+        })
+    }
+
     /// They are written: forget the slices.
     pub(super) fn reported(&mut self, reports: &[Report]) {
         for report in reports {
@@ -279,7 +312,8 @@ impl Memory {
             .map(|(no, purse)| {
                 let rate = rates.get(no).copied().unwrap_or(0.0) * f64::from(replicas);
                 let spend = to_micros(rate * horizon.as_secs_f64());
-                (*no, rules::provision(spend, purse.price_micros, floor_micros))
+                let prices = (purse.least_micros, purse.price_micros);
+                (*no, rules::provision(spend, prices, floor_micros))
             })
             .collect()
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Leases;
 use super::books;
 use super::grant::{self, Answer, Answers, Ask, Frame, Stop};
-use super::owner::{Question, Verdict, micros};
+use super::owner::{Memory, Question, Verdict, micros};
 use super::rules::Bound;
 use super::store::SliceKey;
 use crate::admission::slice::Terms;
@@ -105,7 +105,9 @@ impl Leases {
                     };
                     let terms = terms(&frame, monotonic_micros, slice_no, amount_micros, ask);
                     memory.install(key, entity, &terms, now.timestamp_micros());
-                    // After the slice, so that nobody is refused what has just come.
+                    // After the slice, so that nobody is refused what has just come. While there is
+                    // more in our own hands, the last word is not spoken.
+                    let then = then.filter(|_| memory.unreported(entity.account_no) == 0);
                     let verdict = verdict_of(&memory, entity);
                     entity.refuse(then.and_then(|stop| self.refusal(&frame, &stop, verdict)));
                 }
@@ -121,13 +123,7 @@ impl Leases {
         Ok(again)
     }
 
-    fn refuse(
-        &self,
-        memory: &mut super::owner::Memory,
-        frame: &Frame,
-        entity: &Arc<Entity>,
-        stop: &Stop,
-    ) {
+    fn refuse(&self, memory: &mut Memory, frame: &Frame, entity: &Arc<Entity>, stop: &Stop) {
         let now = Instant::now();
         let verdict = verdict_of(memory, entity);
         if stop.bound == Bound::Funds {
@@ -218,7 +214,7 @@ fn terms(
     }
 }
 
-fn verdict_of(memory: &super::owner::Memory, entity: &Entity) -> Verdict {
+fn verdict_of(memory: &Memory, entity: &Entity) -> Verdict {
     memory.purses.get(&entity.account_no).map_or(Verdict::Fine, |purse| purse.verdict)
 }
 
@@ -231,22 +227,22 @@ fn funds_reason(verdict: Verdict) -> Option<Reason> {
     }
 }
 
-/// Whether what is missing may be in the entity's own slice, which is then closed, or in reports
-/// of ours that are still to be written.
-fn may_help_itself(memory: &mut super::owner::Memory, ask: &Ask, stop: &Stop) -> bool {
-    let own = ask.entity.left().unwrap_or(0);
-    let helps = match stop.bound {
-        Bound::Limit { limit_micros, used_micros, .. } => {
-            let remaining = limit_micros.saturating_sub(used_micros).max(0);
-            own > 0 && own < ask.need.least_micros && remaining + own >= ask.need.least_micros
-        }
-        Bound::Funds => own > 0 && own < ask.need.least_micros,
-        Bound::Elsewhere { .. } => false,
+/// Whether what is missing is in our own hands: in the entity's slice, which does not do and is
+/// then closed, or in slices that are over and still to be reported.
+fn may_help_itself(memory: &mut Memory, ask: &Ask, stop: &Stop) -> bool {
+    let least = ask.need.least_micros;
+    let own = ask.entity.left().filter(|left| *left < least).unwrap_or(0);
+    let over = memory.unreported(ask.entity.account_no);
+    let remaining = match stop.bound {
+        Bound::Limit { limit_micros, used_micros, .. } => limit_micros.saturating_sub(used_micros),
+        // How much the holds have is not known here, only that it is not enough.
+        Bound::Funds => least.saturating_sub(1),
+        Bound::Elsewhere { .. } => return false,
     };
-    if helps {
+    let in_hand = own.saturating_add(over);
+    let helps = in_hand > 0 && remaining.max(0).saturating_add(in_hand) >= least;
+    if helps && own > 0 {
         memory.close_current(&ask.entity);
     }
-    let waiting = memory.reports(usize::MAX);
-    let same = |no: i64| waiting.iter().any(|report| report.slice.account_no == no);
-    helps || same(ask.entity.account_no)
+    helps
 }

@@ -153,7 +153,12 @@ pub(super) fn cut(need: &Need, situation: &Situation<'_>) -> Cut {
     let one = one.min(one_admission(need, hold.room_micros));
     let remaining = limits.min(hold.room_micros);
     let sharers = if few { 1 } else { situation.replicas };
-    let amount_micros = size(need, one, remaining, sharers);
+    let wanted = size(need, one, remaining, sharers);
+    // What would stay behind of the campaign's own limit is of no use to anybody; what stays of
+    // the account's or the hold may be, to another campaign.
+    let rest = situation.campaign.remaining();
+    let useless = rest.saturating_sub(wanted) < need.least_micros;
+    let amount_micros = if useless { rest.min(remaining) } else { wanted }.min(MAX_SLICE_MICROS);
     let then = levels
         .into_iter()
         .find(|(_, room)| room.remaining().saturating_sub(amount_micros) < need.least_micros)
@@ -185,13 +190,9 @@ fn choose<'a>(holds: &'a [HoldRoom], need: &Need, one: i64) -> Option<&'a HoldRo
         .or_else(|| holds.iter().find(|hold| hold.room_micros >= need.least_micros))
 }
 
-/// `one <= remaining`. At least one admission, at most a share, all of it when what would stay
-/// behind is of no use.
+/// `one <= remaining`. At least one admission, at most a share.
 fn size(need: &Need, one: i64, remaining: i64, sharers: u32) -> i64 {
-    let wanted = need.spend_micros.max(one).min(share(remaining, sharers).max(one));
-    let leaves = remaining.saturating_sub(wanted);
-    let amount = if leaves < need.least_micros { remaining } else { wanted };
-    amount.min(MAX_SLICE_MICROS)
+    need.spend_micros.max(one).min(share(remaining, sharers).max(one))
 }
 
 fn bound(level: Level, room: &Room, taking: i64, need: &Need) -> Bound {
@@ -291,16 +292,21 @@ pub(super) struct Provision {
     pub(super) join_micros: i64,
 }
 
-/// The provision for an account that spends so much in the time that a hold should serve.
-pub(super) fn provision(horizon_spend: i64, price_micros: i64, floor_micros: i64) -> Provision {
-    let price = price_micros.max(1);
+/// The provision for an account that spends so much in the time that a hold should serve, and is
+/// asked for prices from the smallest to the largest.
+pub(super) fn provision(
+    horizon_spend: i64,
+    (least_price, most_price): (i64, i64),
+    floor_micros: i64,
+) -> Provision {
+    let price = most_price.max(1);
     let ask_micros = horizon_spend
         .max(floor_micros)
         .max(price.saturating_mul(16))
         .clamp(1, 1_000_000_000_000_000);
     Provision {
         ask_micros,
-        least_micros: price.min(ask_micros),
+        least_micros: least_price.clamp(1, ask_micros),
         below_micros: (ask_micros / 2).max(price),
         join_micros: (ask_micros / 5 * 4).max(price),
     }

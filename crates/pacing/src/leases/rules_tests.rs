@@ -64,7 +64,7 @@ fn sizes() {
             need(10, 0),
             15,
         ),
-        ("the last of the hold", FREE, 15, 1, need(10, 0), 15),
+        ("what stays of a hold is of use to others", FREE, 15, 1, need(10, 0), 10),
         ("reserved counts as spent", room(100, 0, 90), 9_999, 1, need(10, 0), 10),
     ] {
         let holds = hold(held);
@@ -184,18 +184,18 @@ fn what_a_slice_keeps_reserved() {
 #[test]
 fn provisions() {
     let table = [
-        ("a horizon of spend", (6_000, 10, 1_000), (6_000, 10, 3_000, 4_800)),
-        ("never less than the floor", (0, 10, 1_000), (1_000, 10, 500, 800)),
-        ("never less than some admissions", (0, 100, 1_000), (1_600, 100, 800, 1_280)),
+        ("a horizon of spend", (6_000, (5, 10), 1_000), (6_000, 5, 3_000, 4_800)),
+        ("never less than the floor", (0, (10, 10), 1_000), (1_000, 10, 500, 800)),
+        ("never less than some admissions", (0, (9, 100), 1_000), (1_600, 9, 800, 1_280)),
     ];
-    for (name, (spend, price, floor), (ask, least, below, join)) in table {
+    for (name, (spend, prices, floor), (ask, least, below, join)) in table {
         let expected = Provision {
             ask_micros: ask,
             least_micros: least,
             below_micros: below,
             join_micros: join,
         };
-        assert_eq!(provision(spend, price, floor), expected, "{name}");
+        assert_eq!(provision(spend, prices, floor), expected, "{name}");
     }
 }
 

@@ -94,7 +94,7 @@ pub fn settings() -> leases::Settings {
         grace: seconds(5),
         slice_ttl: seconds(10),
         idle_after: seconds(3),
-        recheck: HumanDuration::from_millis(0),
+        recheck: HumanDuration::from_millis(1),
         hold_ttl: seconds(300),
         hold_idle: seconds(60),
         hold_backoff: HumanDuration::from_millis(0),

@@ -1,5 +1,6 @@
 //! Every RPC of this edge, over a real connection, on a real database.
 
+mod admission;
 mod budgets;
 mod campaigns;
 mod charges;

@@ -6,7 +6,7 @@
 //! 2. ask billing, all accounts in one call, and write its answers (2 open, 5 refused); questions
 //!    of replicas that died are asked again with their own request ids;
 //! 3. extend holds in use that come near their end;
-//! 4. drain (3) holds that lie idle, are over, or have less than one admission left;
+//! 4. drain (3) holds that lie idle, are over, or are used up;
 //! 5. release (4) drained holds whose slices are resolved and whose spend billing acknowledged.
 //!
 //! Any replica does this for any hold: every step's row update has the state that it expects, and
@@ -15,7 +15,7 @@
 
 mod store;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use adspend_common::db;
@@ -75,28 +75,24 @@ impl Leases {
             return Ok(Vec::new());
         }
         let numbers: Vec<i64> = provisions.keys().copied().collect();
-        let rooms: HashMap<i64, i64> =
-            store::rooms(&client, &numbers, self.usable_until(now)).await?.into_iter().collect();
+        let rooms = store::rooms(&client, &numbers, self.usable_until(now)).await?;
         let real_now = Instant::now();
         let mut asks = Vec::new();
         let mut urgent = false;
         {
             let mut memory = self.memory();
             for (account_no, provision) in provisions {
-                let room = rooms.get(&account_no).copied().unwrap_or(0);
+                let room = rooms.get(&account_no).copied().unwrap_or_default();
                 let purse = memory.purses.entry(account_no).or_default();
-                purse.room_micros = room;
+                purse.room_micros = room.most_micros;
+                let starved = !purse.starved.is_empty() && !purse.is_served_by(room.most_micros);
                 if purse.ask_again_at.is_some_and(|at| real_now < at) {
                     continue;
                 }
-                let starved = !purse.starved.is_empty() && room < purse.price_micros.max(1);
-                let enough_micros = if starved {
-                    purse.price_micros.max(1)
-                } else {
-                    provision.join_micros
-                };
-                urgent |= starved || room < provision.below_micros;
-                if room < enough_micros {
+                urgent |= starved || room.all_micros < provision.below_micros;
+                let enough_micros =
+                    if starved { purse.least_micros.max(1) } else { provision.join_micros };
+                if starved || room.all_micros < provision.join_micros {
                     asks.push(NewAsk {
                         account_no,
                         request_id: request_id(now),
@@ -127,8 +123,10 @@ impl Leases {
         let mut memory = self.memory();
         let mut woken = Vec::new();
         for (account_no, purse) in &mut memory.purses {
-            if purse.room_micros >= purse.price_micros.max(1) && !asking.contains(account_no) {
+            let served = purse.is_served_by(purse.room_micros);
+            if served && !purse.starved.is_empty() && !asking.contains(account_no) {
                 purse.verdict = Verdict::Fine;
+                purse.ask_again_at = None;
                 woken.append(&mut purse.starved);
             }
         }
@@ -191,16 +189,23 @@ impl Leases {
             // but there may be money for another.
             Ok(hold) if hold.state == HoldState::Open && hold.opened_micros > 0 => {
                 // By our clock or by billing's, whichever is earlier.
-                let ours = sent_at + TimeDelta::from_std(self.settings.hold_ttl.get()).unwrap_or_default();
+                let ours =
+                    sent_at + TimeDelta::from_std(self.settings.hold_ttl.get()).unwrap_or_default();
                 (Some((hold.name, hold.opened_micros, hold.expires_at.min(ours))), Verdict::Fine)
             }
             Ok(_) => (None, Verdict::Fine),
             Err(refused) if is(&refused, Reason::InsufficientFunds) => (None, Verdict::NoFunds),
-            Err(refused) if is(&refused, Reason::AccountBlocked) || is(&refused, Reason::AccountUnknown) => {
+            Err(refused)
+                if is(&refused, Reason::AccountBlocked) || is(&refused, Reason::AccountUnknown) =>
+            {
                 (None, Verdict::Blocked)
             }
             Err(refused) => {
-                tracing::warn!(reason = refused.reason, message = refused.message, "billing refused a hold");
+                tracing::warn!(
+                    reason = refused.reason,
+                    message = refused.message,
+                    "billing refused a hold"
+                );
                 (None, Verdict::NoFunds)
             }
         }
@@ -258,7 +263,11 @@ impl Leases {
                 }
                 Ok(_) => over.push(hold),
                 Err(refused) => {
-                    tracing::warn!(reason = refused.reason, hold = hold.name, "a hold was not extended");
+                    tracing::warn!(
+                        reason = refused.reason,
+                        hold = hold.name,
+                        "a hold was not extended"
+                    );
                     over.push(hold);
                 }
             }

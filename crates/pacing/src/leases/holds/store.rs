@@ -1,5 +1,7 @@
 //! The SQL of holds.
 
+use std::collections::HashMap;
+
 use adspend_common::db::{self, Client, Row};
 use adspend_common::id::{AccountId, RequestId};
 use chrono::{DateTime, Utc};
@@ -13,7 +15,7 @@ pub(super) struct NewAsk {
     pub(super) request_id: RequestId,
     pub(super) asked_micros: i64,
     pub(super) least_micros: i64,
-    /// Not asked when the account has this much room already: another replica was quicker.
+    /// Not asked when a hold has this much room already: another replica was quicker.
     pub(super) enough_micros: i64,
 }
 
@@ -23,7 +25,7 @@ SELECT a.account_no, a.request_id, a.asked_micros, a.least_micros, $6, $7, $7
 FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
     AS a (account_no, request_id, asked_micros, least_micros, enough_micros)
 WHERE a.enough_micros > COALESCE((
-    SELECT sum(h.opened_micros - h.reserved_micros - h.charged_micros + h.late_micros)
+    SELECT max(h.opened_micros - h.reserved_micros - h.charged_micros + h.late_micros)
     FROM hold h WHERE h.account_no = a.account_no AND h.state = 2 AND h.expires_at >= $8), 0)
 ORDER BY a.account_no
 ON CONFLICT (account_no) WHERE state = 1 DO NOTHING";
@@ -195,7 +197,7 @@ WITH due AS (
     SELECT h.account_no, h.hold_no FROM hold h
     WHERE h.state = 2 AND (
         (h.reserved_micros = 0 AND (h.used_at <= $1 OR h.expires_at <= $2))
-        OR h.opened_micros - h.reserved_micros - h.charged_micros + h.late_micros < COALESCE(
+        OR h.opened_micros - h.charged_micros + h.late_micros < COALESCE(
             (SELECT p.price_micros
              FROM UNNEST($3::bigint[], $4::bigint[]) AS p (account_no, price_micros)
              WHERE p.account_no = h.account_no), 1))
@@ -204,7 +206,7 @@ WITH due AS (
 UPDATE hold h SET state = 3 FROM due
 WHERE h.account_no = due.account_no AND h.hold_no = due.hold_no AND h.state = 2";
 
-/// No more slices from holds that lie idle, are over, or have less than a price left.
+/// No more slices from holds that lie idle, are over, or are used up.
 pub(super) async fn drain(
     client: &Client,
     idle_since: DateTime<Utc>,
@@ -254,15 +256,34 @@ pub(super) async fn forget_refused(
 }
 
 const ROOMS: &str = "-- leases.account_rooms
-SELECT account_no, sum(opened_micros - reserved_micros - charged_micros + late_micros)::bigint AS room_micros
-FROM hold WHERE account_no = ANY ($1) AND state = 2 AND expires_at >= $2 GROUP BY account_no";
+SELECT account_no, sum(room_micros)::bigint AS all_micros, max(room_micros) AS most_micros
+FROM (
+    SELECT account_no, opened_micros - reserved_micros - charged_micros + late_micros AS room_micros
+    FROM hold WHERE account_no = ANY ($1) AND state = 2 AND expires_at >= $2
+) usable
+GROUP BY account_no";
 
-/// How much room the usable holds of these accounts have.
+/// How much room the usable holds of an account have.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rooms {
+    /// Together.
+    pub(super) all_micros: i64,
+    /// In the one with most: a slice is cut from one hold.
+    pub(super) most_micros: i64,
+}
+
+/// The rooms of these accounts.
 pub(super) async fn rooms(
     client: &Client,
     accounts: &[i64],
     usable_until: DateTime<Utc>,
-) -> Result<Vec<(i64, i64)>, db::Error> {
+) -> Result<HashMap<i64, Rooms>, db::Error> {
     let rows = client.query(ROOMS, &[&accounts, &usable_until]).await?;
-    rows.iter().map(|row| Ok((row.try_get("account_no")?, row.try_get("room_micros")?))).collect()
+    rows.iter().map(rooms_from_row).collect()
+}
+
+fn rooms_from_row(row: &Row) -> Result<(i64, Rooms), db::Error> {
+    let rooms =
+        Rooms { all_micros: row.try_get("all_micros")?, most_micros: row.try_get("most_micros")? };
+    Ok((row.try_get("account_no")?, rooms))
 }
