@@ -37,6 +37,18 @@ impl Who {
         }
         all
     }
+
+    /// Whether the scenario gives it a budget.
+    pub(crate) fn has_budget(self) -> bool {
+        match self {
+            Who::Account(number) => {
+                ACCOUNTS.get(number).is_some_and(|account| account.daily_roubles.is_some())
+            }
+            Who::Campaign(number) => {
+                CAMPAIGNS.get(number).is_some_and(|campaign| campaign.budget.is_some())
+            }
+        }
+    }
 }
 
 /// The highest ceiling of a day.

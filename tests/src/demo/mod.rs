@@ -80,11 +80,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// The whole recorded week, a day in about fifteen seconds.
+    /// The whole recorded week, a day in about seventeen seconds.
     pub fn week(billing_url: String, pacing_url: String, folder: PathBuf) -> Self {
         let day = |month, day| Day::from_ymd(2019, month, day).expect("days of the data");
         let (first, last) = (day(11, 24), day(12, 1));
-        Self { billing_url, pacing_url, folder, first, last, speed: 6_000, replicas: 3 }
+        Self { billing_url, pacing_url, folder, first, last, speed: 5_000, replicas: 3 }
     }
 
     /// One day of it, the one on which a budget changes and a replica is killed.
@@ -113,21 +113,24 @@ impl Options {
             // Long enough for a report to come while the machine is busy, short enough for what is
             // not reported to come back within the day.
             ("leases.admission_lifetime", self.lasting(real(1_800))),
-            ("leases.grace", self.lasting(real(300))),
-            ("leases.slice_ttl", self.lasting(real(1_500))),
+            ("leases.grace", self.lasting(real(700))),
+            ("leases.slice_ttl", self.lasting(real(1_200))),
             ("leases.hold_ttl", self.lasting(real(14_000))),
             ("leases.hold_idle", self.lasting(real(5_000))),
-            ("leases.idle_after", self.lasting(real(1_000))),
+            ("leases.idle_after", self.lasting(real(400))),
             // Real time: a second would be more than an hour and a half of the simulated one.
             ("leases.exchange_interval", "200ms".to_owned()),
             ("leases.sweep_interval", "200ms".to_owned()),
             ("leases.recheck", "100ms".to_owned()),
             ("leases.slice_spend", "1s".to_owned()),
-            ("leases.hold_horizon", "1s".to_owned()),
+            ("leases.hold_horizon", "5s".to_owned()),
             ("leases.hold_interval", "1s".to_owned()),
             ("leases.hold_backoff", "500ms".to_owned()),
             ("accounts.facts_ttl", "500ms".to_owned()),
             ("charges.settle_every", "1s".to_owned()),
+            // Larger groups: three replicas share two cores with everything else.
+            ("charges.writers", "1".to_owned()),
+            ("charges.linger", "5ms".to_owned()),
         ] {
             plan = plan.set(Service::Pacing, key, &value);
         }

@@ -31,7 +31,7 @@ use super::{
 use crate::processes::Failure;
 
 /// How often the loop turns.
-const TURN: Duration = Duration::from_millis(5);
+const TURN: Duration = Duration::from_millis(15);
 /// Items of one batch, far below the service's 1 000.
 const BATCH: usize = 250;
 /// Calls in flight; beyond it work waits in the queue and is counted as behind.

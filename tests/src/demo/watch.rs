@@ -19,7 +19,7 @@ use super::{
 };
 
 /// How often the ceilings are asked for, in real time: a few times in the shortest day that counts.
-const ASK_EVERY: Duration = Duration::from_millis(200);
+const ASK_EVERY: Duration = Duration::from_millis(400);
 /// How often progress is told, in simulated time.
 const TELL_EVERY: TimeDelta = TimeDelta::hours(6);
 
@@ -56,10 +56,11 @@ pub(crate) async fn watch(clock: &Clock, fleet: &Arc<Fleet>, record: &Record, fr
     }
 }
 
-/// Asks one replica for everybody's ceiling; whoever does not answer is asked again next time.
+/// Asks one replica for the ceilings of all that have a budget; whoever does not answer is asked
+/// again next time.
 async fn ceilings(fleet: &Arc<Fleet>, record: &Record) {
     let replica = fleet.pick();
-    let asked = Who::all().into_iter().map(|who| {
+    let asked = Who::all().into_iter().filter(|who| who.has_budget()).map(|who| {
         let mut member = fleet.member(replica);
         let message = GetPacingStateRequest { parent: parent(who), day: None };
         async move { (who, within(member.reports.get_pacing_state(request(message))).await) }
