@@ -19,9 +19,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use super::{
-    MEASURE, Outcome, ROUNDS, WARM, echo,
+    MEASURE, Outcome, WARM, echo,
     figures::{Bound, Figure},
-    load::{Done, Draw, Latencies, connect, open_loop, together},
+    load::{Done, Draw, Latencies, as_ad_server, connect, open_loop, together},
     seed, settle,
     world::World,
 };
@@ -89,7 +89,7 @@ impl Target {
             async move {
                 let mut count = 0;
                 while Instant::now() < until {
-                    let answer = client.admit(target.request(&mut draw)).await?;
+                    let answer = client.admit(as_ad_server(target.request(&mut draw))).await?;
                     count += target.count(answer.get_ref());
                 }
                 Ok(count)
@@ -115,8 +115,8 @@ impl Target {
                 for _ in 0..BATCHES_UNDER_WAY {
                     batches.send(batch()).await?;
                 }
-                let mut answers =
-                    client.stream_admit(ReceiverStream::new(sent)).await?.into_inner();
+                let answers = client.stream_admit(as_ad_server(ReceiverStream::new(sent))).await?;
+                let mut answers = answers.into_inner();
                 let mut batches = Some(batches);
                 let mut answered = 0_u64;
                 while let Some(answer) = answers.message().await? {
@@ -176,7 +176,7 @@ pub(crate) async fn measure(world: &World) -> Outcome<Vec<Figure>> {
     }
     ours.denied.store(0, Ordering::Relaxed);
     let mut asked = 0;
-    for round in 0..ROUNDS {
+    for round in 0..world.rounds {
         let (mine, theirs) =
             both(round, || ours.unary(round, MEASURE), || reference.target.unary(round, MEASURE))
                 .await?;
@@ -185,7 +185,7 @@ pub(crate) async fn measure(world: &World) -> Outcome<Vec<Figure>> {
     }
     let denied = ours.denied.load(Ordering::Relaxed) as f64;
     let denied = denied / (denied + asked as f64);
-    for round in 0..ROUNDS {
+    for round in 0..world.rounds {
         let (mine, theirs) =
             both(round, || ours.stream(round, MEASURE), || reference.target.stream(round, MEASURE))
                 .await?;
@@ -193,7 +193,7 @@ pub(crate) async fn measure(world: &World) -> Outcome<Vec<Figure>> {
     }
     let mut figures =
         vec![unary, stream, Figure::of("admit_denied_share", "", Bound::AtMost(0.001), denied)];
-    figures.extend(latencies(&ours).await?);
+    figures.extend(latencies(&ours, world.rounds).await?);
     figures.push(steady_state(world, &ours).await?);
     Ok(figures)
 }
@@ -223,7 +223,7 @@ async fn first_admission(target: &Target) -> Outcome<AdmitResponse> {
     let mut draw = Draw::new(1);
     let deadline = Instant::now() + FIRST_ADMISSION_LIMIT;
     loop {
-        let answer = client.admit(target.request(&mut draw)).await?.into_inner();
+        let answer = client.admit(as_ad_server(target.request(&mut draw))).await?.into_inner();
         if target.count(&answer) == 1 {
             return Ok(answer);
         }
@@ -238,7 +238,7 @@ fn scheduled(target: &Target, seed: u64) -> impl Fn(u64) -> Answer + Send + 'sta
     let target = target.clone();
     move |number| {
         let channel = target.channels[number as usize % target.channels.len()].clone();
-        let request = target.request(&mut Draw::new(seed.wrapping_add(number)));
+        let request = as_ad_server(target.request(&mut Draw::new(seed.wrapping_add(number))));
         Box::pin(async move {
             AdmissionServiceClient::new(channel).admit(request).await.map(|it| it.into_inner()).ok()
         })
@@ -247,11 +247,11 @@ fn scheduled(target: &Target, seed: u64) -> impl Fn(u64) -> Answer + Send + 'sta
 
 type Answer = std::pin::Pin<Box<dyn Future<Output = Option<AdmitResponse>> + Send>>;
 
-async fn latencies(target: &Target) -> Outcome<Vec<Figure>> {
+async fn latencies(target: &Target, rounds: usize) -> Outcome<Vec<Figure>> {
     let names = ["admit_p50_us", "admit_p99_us", "admit_p999_us"];
     let mut figures = names.map(|name| Figure::new(name, "us at 5000/s, open loop", Bound::None));
     let mut unsent = Figure::new("admit_open_loop_unsent", "calls", Bound::None);
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let call = scheduled(target, (round as u64) << 32);
         let call = move |number| {
             let answer = call(number);

@@ -8,7 +8,7 @@ use adspend_common::proto::adspend::billing::v1::{
 use tonic::transport::Channel;
 
 use super::{
-    MEASURE, Outcome, ROUNDS, WARM,
+    MEASURE, Outcome, WARM,
     figures::{Bound, Figure},
     load::{Done, connect, together},
     seed,
@@ -24,7 +24,7 @@ pub(crate) async fn measure(world: &World) -> Outcome<Vec<Figure>> {
     let channels = connect(&world.billing_uri()?, CONNECTIONS).await?;
     let mut figure = Figure::new("open_holds_per_second", "holds/s", Bound::None);
     open(&channels, "warm", WARM).await?;
-    for round in 0..ROUNDS {
+    for round in 0..world.rounds {
         figure.round(open(&channels, &round.to_string(), MEASURE).await?.per_second());
     }
     Ok(vec![figure])

@@ -10,7 +10,11 @@ use std::{
 
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Request,
+    metadata::MetadataValue,
+    transport::{Channel, Endpoint},
+};
 
 use super::Outcome;
 
@@ -30,6 +34,13 @@ pub(crate) async fn connect(uri: &str, connections: usize) -> Outcome<Vec<Channe
         channels.push(endpoint.connect().await?);
     }
     Ok(channels)
+}
+
+/// A request in the name of an ad server, which is who asks for admissions and reports charges.
+pub(crate) fn as_ad_server<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("adspend-role", MetadataValue::from_static("ad_server"));
+    request
 }
 
 /// What callers that run side by side got done.

@@ -36,8 +36,8 @@ use world::World;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Outcome<T> = Result<T, Failure>;
 
-/// Rounds of each figure.
-const ROUNDS: usize = 5;
+/// Rounds of each figure, unless fewer are asked for to try something out.
+pub const ROUNDS: usize = 5;
 /// How long one side of one round is measured.
 const MEASURE: Duration = Duration::from_secs(3);
 /// How long each side runs before anything counts.
@@ -62,13 +62,14 @@ pub enum Part {
 
 /// Runs the parts (all of them when none is named), prints, and writes `target/bench/summary.json`.
 /// Gives the figures that missed their bounds.
-pub async fn run(only: &[Part]) -> Result<Vec<&'static str>, Failure> {
+pub async fn run(only: &[Part], rounds: usize) -> Result<Vec<&'static str>, Failure> {
     let began = Instant::now();
     let folder = workspace().join("target/bench");
     fs::create_dir_all(&folder)?;
     let mut report = Report::default();
     about_the_machine(&mut report);
-    let mut world = World::start(&folder).await?;
+    report.note("rounds", rounds as u64);
+    let mut world = World::start(&folder, rounds).await?;
     let measured = tokio::select! {
         measured = measure(&mut world, only, &mut report) => measured,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
@@ -140,7 +141,6 @@ fn about_the_machine(report: &mut Report) {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split_whitespace().next().and_then(|load| load.parse::<f64>().ok());
     report.note("load_average_before", load);
-    report.note("rounds", ROUNDS as u64);
     report.note("optimised", !cfg!(debug_assertions));
     let load = load.unwrap_or_default();
     if load > cores as f64 / 2.0 {

@@ -19,10 +19,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use super::{
-    Outcome, ROUNDS,
+    Outcome,
     admit::{BATCH, PRICE_MICROS},
     figures::{Bound, Figure},
-    load::{Done, Draw, connect, together},
+    load::{Done, Draw, as_ad_server, connect, together},
     seed,
     world::{World, database},
 };
@@ -75,7 +75,7 @@ pub(crate) async fn settle_as_they_come(
     while charges.recv_many(&mut waiting, BATCH).await > 0 {
         let requests: Vec<SettleRequest> = waiting.drain(..).flatten().collect();
         if !requests.is_empty() {
-            let answer = client.batch_settle(BatchSettleRequest { requests }).await?;
+            let answer = client.batch_settle(as_ad_server(BatchSettleRequest { requests })).await?;
             booked(&answer.get_ref().results)?;
         }
     }
@@ -89,7 +89,7 @@ pub(crate) async fn measure(world: &World) -> Outcome<Vec<Figure>> {
     let mut unary = Figure::new("settle_unary_per_second", "charges/s", Bound::None);
     // Once without counting: connections, plans and the first pages of the table.
     settle_streams(&channels, fetch(&channels, "warm", CHARGES / 4).await?).await?;
-    for round in 0..ROUNDS {
+    for round in 0..world.rounds {
         let run = format!("round-{round}");
         let ours =
             settle_streams(&channels, fetch(&channels, &run, CHARGES).await?).await?.per_second();
@@ -116,7 +116,7 @@ async fn fetch(channels: &[Channel], run: &str, count: usize) -> Outcome<Vec<Set
             charge_probability_ppm: None,
         });
         let request = BatchAdmitRequest { requests: requests.collect() };
-        for answer in &client.batch_admit(request).await?.get_ref().responses {
+        for answer in &client.batch_admit(as_ad_server(request)).await?.get_ref().responses {
             charges.extend(charge(answer, run, charges.len() as u64));
         }
         if Instant::now() > deadline {
@@ -140,7 +140,8 @@ async fn settle_streams(channels: &[Channel], charges: Vec<SettleRequest>) -> Ou
                 batches.send(message).await?;
             }
             let mut batches = Some(batches);
-            let mut answers = client.stream_settle(ReceiverStream::new(sent)).await?.into_inner();
+            let answers = client.stream_settle(as_ad_server(ReceiverStream::new(sent))).await?;
+            let mut answers = answers.into_inner();
             let mut count = 0;
             while let Some(answer) = answers.message().await? {
                 count += booked(&answer.results)?;
@@ -164,7 +165,7 @@ async fn settle_unary(channels: &[Channel], charges: Vec<SettleRequest>) -> Outc
         async move {
             let mut count = 0;
             while let Some(charge) = next() {
-                client.settle(charge).await?;
+                client.settle(as_ad_server(charge)).await?;
                 count += 1;
             }
             Ok(count)

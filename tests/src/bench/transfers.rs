@@ -21,7 +21,7 @@ use tokio_postgres::Client;
 use tonic::transport::Channel;
 
 use super::{
-    MEASURE, Outcome, ROUNDS, WARM,
+    MEASURE, Outcome, WARM,
     figures::{Bound, Figure},
     load::{Done, Draw, Zipf, connect, together},
     pgbench::Pgbench,
@@ -156,7 +156,7 @@ pub(crate) async fn measure(world: &World) -> Outcome<Vec<Figure>> {
         target.one_by_one(*spread, WARM).await?;
         target.batches(*spread, WARM).await?;
     }
-    for round in 0..ROUNDS {
+    for round in 0..world.rounds {
         for (spread, ratios, wals) in &mut workloads {
             let spread = *spread;
             let hot = spread == Spread::Hot;

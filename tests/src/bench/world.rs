@@ -35,11 +35,13 @@ pub(crate) struct World {
     cluster: Cluster,
     stack: Option<Stack>,
     billing_metrics: SocketAddr,
+    /// Rounds of each figure.
+    pub(crate) rounds: usize,
 }
 
 impl World {
     /// Starts the cluster and one replica of each service on empty databases.
-    pub(crate) async fn start(folder: &Path) -> Outcome<Self> {
+    pub(crate) async fn start(folder: &Path, rounds: usize) -> Outcome<Self> {
         let place = folder.join("pg");
         let cluster = tokio::task::spawn_blocking(move || Cluster::start(&place, None)).await??;
         let mut world = Self {
@@ -47,6 +49,7 @@ impl World {
             cluster,
             stack: None,
             billing_metrics: free_address()?,
+            rounds,
         };
         let admin = database(&world.cluster.url("postgres")).await?;
         for name in [BILLING, PACING, REFERENCE] {

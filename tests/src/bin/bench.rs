@@ -11,6 +11,9 @@ struct Arguments {
     /// Only these parts.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
+    /// Rounds of each figure; fewer than the default say little.
+    #[arg(long, default_value_t = bench::ROUNDS)]
+    rounds: usize,
     /// Ends with an error when a bound is missed.
     #[arg(long)]
     check: bool,
@@ -37,7 +40,7 @@ async fn main() -> ExitCode {
         Some(Command::Echo { listen, answer }) => {
             bench::echo(*listen, answer).await.map(|()| Vec::new())
         }
-        None => bench::run(&arguments.only).await,
+        None => bench::run(&arguments.only, arguments.rounds).await,
     };
     match done {
         Ok(missed) if missed.is_empty() => ExitCode::SUCCESS,
