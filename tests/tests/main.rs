@@ -5,6 +5,7 @@
 mod annotations;
 mod chaos;
 mod contract;
+mod demo;
 mod deploy;
 mod examples;
 mod readme;

@@ -56,9 +56,9 @@ pub use self::summary::Summary;
 /// Which of the replicas is killed.
 const VICTIM: usize = 1;
 /// Processes start while the clock still stands, which takes so long on a busy machine.
-const START_UP: Duration = Duration::from_secs(4);
+const START_UP: Duration = Duration::from_secs(3);
 /// The set-up has so long before the first opportunity.
-const SET_UP: Duration = Duration::from_millis(4_500);
+const SET_UP: Duration = Duration::from_millis(3_500);
 
 /// How a run is done.
 #[derive(Debug, Clone)]
@@ -90,7 +90,7 @@ impl Options {
     /// One day of it, the one on which a budget changes and a replica is killed.
     pub fn wednesday(billing_url: String, pacing_url: String, folder: PathBuf) -> Self {
         let day = Day::from_ymd(2019, 11, 27).expect("a day of the data");
-        Self { first: day, last: day, ..Self::week(billing_url, pacing_url, folder) }
+        Self { first: day, last: day, speed: 8_000, ..Self::week(billing_url, pacing_url, folder) }
     }
 
     /// Simulated time in which so much real time passes.
@@ -115,7 +115,7 @@ impl Options {
             ("leases.admission_lifetime", self.lasting(real(1_800))),
             ("leases.grace", self.lasting(real(700))),
             ("leases.slice_ttl", self.lasting(real(1_200))),
-            ("leases.hold_ttl", self.lasting(real(14_000))),
+            ("leases.hold_ttl", self.lasting(real(10_000))),
             ("leases.hold_idle", self.lasting(real(5_000))),
             ("leases.idle_after", self.lasting(real(400))),
             // Real time: a second would be more than an hour and a half of the simulated one.
