@@ -56,7 +56,7 @@ pub use self::summary::Summary;
 /// Which of the replicas is killed.
 const VICTIM: usize = 1;
 /// Processes start while the clock still stands, which takes so long on a busy machine.
-const START_UP: Duration = Duration::from_secs(3);
+const START_UP: Duration = Duration::from_secs(5);
 /// The set-up has so long before the first opportunity.
 const SET_UP: Duration = Duration::from_millis(3_500);
 
