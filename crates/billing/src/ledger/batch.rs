@@ -1,8 +1,9 @@
 //! Group commit: concurrent callers share one transaction, with a verdict each.
 //!
-//! While one batch is being written the next one fills, so a batch is as large as the load makes it and
-//! no caller waits for a timer. A hot account costs nothing extra: its items are folded in memory and its row
-//! is updated once a batch. Shards follow the tenant, so requests to one account keep their order.
+//! While one batch is being written the next one fills, so a batch is as large as the load makes it; it
+//! waits a millisecond at most ([`GATHER`]), and only for callers that the load has shown to be there. A
+//! hot account costs nothing extra: its items are folded in memory and its row is updated once a batch.
+//! Shards follow the tenant, so requests to one account keep their order.
 //!
 //! Repeats. A batch is written as if every id were new (an id that exists makes the counts differ); only
 //! then is it rolled back and done again with a look at which ids exist. What is refused is looked for before
@@ -16,19 +17,28 @@
 use std::{
     collections::{HashMap, HashSet, hash_map},
     sync::Arc,
+    time::Duration,
 };
 
 use adspend_common::{
     db::{self, Contended as _, Pool, Tx},
     time::Clock,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::{Instant, sleep, timeout_at},
+};
 use uuid::Uuid;
 
 use super::{AccountKey, Error, MAX_POSTINGS, Place, Posted, Posting, Refusal, TenantNo, store};
 
 /// Postings that may wait in one shard: about half a second of work.
 pub const MAX_WAITING: usize = 10_000;
+
+/// How long a batch waits for callers that the last ones had and this one lacks: those who were answered
+/// a moment ago and are about to ask again. Without it every other batch would hold the first of them to
+/// come back and nobody else, at the price of a whole transaction. A caller that is alone never waits.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Tries of one batch against contention or a lost connection.
 const TRIES: u32 = 8;
@@ -149,6 +159,8 @@ impl Reply {
 
 async fn run(pool: Pool, clock: Clock, mut works: mpsc::Receiver<Work>) {
     let mut next = None;
+    // Postings of the last batches: what the present load fills a batch with.
+    let mut usual = 0_usize;
     loop {
         let first = match next.take() {
             Some(work) => work,
@@ -157,22 +169,47 @@ async fn run(pool: Pool, clock: Clock, mut works: mpsc::Receiver<Work>) {
                 None => return,
             },
         };
-        let mut count = first.postings.len();
-        let mut batch = vec![first];
-        while let Ok(work) = works.try_recv() {
-            if count.saturating_add(work.postings.len()) > MAX_POSTINGS {
-                next = Some(work);
-                break;
-            }
-            count = count.saturating_add(work.postings.len());
-            batch.push(work);
-        }
+        let (mut batch, rest) = gather(first, &mut usual, &mut works).await;
+        next = rest;
         // A caller that has gone before its work began wants no effect.
         batch.retain(|work| !work.reply.is_closed());
         if !batch.is_empty() {
             answer(&pool, &clock, batch).await;
         }
     }
+}
+
+/// A batch that begins with this work, and work that does not fit into it any more.
+async fn gather(
+    first: Work,
+    usual: &mut usize,
+    works: &mut mpsc::Receiver<Work>,
+) -> (Vec<Work>, Option<Work>) {
+    let mut count = first.postings.len();
+    let mut batch = vec![first];
+    let mut rest = None;
+    let mut until = None;
+    loop {
+        let work = match works.try_recv() {
+            Ok(work) => work,
+            Err(_) if count.saturating_mul(4) >= usual.saturating_mul(3) => break,
+            Err(_) => {
+                let until = *until.get_or_insert_with(|| Instant::now() + GATHER);
+                match timeout_at(until, works.recv()).await {
+                    Ok(Some(work)) => work,
+                    Ok(None) | Err(_) => break,
+                }
+            }
+        };
+        if count.saturating_add(work.postings.len()) > MAX_POSTINGS {
+            rest = Some(work);
+            break;
+        }
+        count = count.saturating_add(work.postings.len());
+        batch.push(work);
+    }
+    *usual = usual.midpoint(count);
+    (batch, rest)
 }
 
 async fn answer(pool: &Pool, clock: &Clock, batch: Vec<Work>) {
@@ -212,7 +249,7 @@ async fn post_with_retries(
         }
         if tries > 1 {
             let pause = rand::random_range(1..=2_u64.pow(tries.min(6)));
-            tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+            sleep(Duration::from_millis(pause)).await;
         }
     }
 }

@@ -54,8 +54,8 @@ pub async fn set_state(tx: &Tx<'_>, key: AccountKey, state: State) -> Result<(),
 const LOCK: &str = "-- ledger.lock
 SELECT b.tenant_id, b.account_id, b.main_micros, b.version, b.last_at, b.held_micros,
        b.frozen_micros, b.late_micros, b.overdraft_micros, b.hold_expires_at, b.state
-FROM ledger_balance b
-WHERE (b.tenant_id, b.account_id) IN (SELECT * FROM unnest($1::bigint[], $2::bigint[]))
+FROM unnest($1::bigint[], $2::bigint[]) AS k (tenant_id, account_id)
+JOIN ledger_balance b ON b.tenant_id = k.tenant_id AND b.account_id = k.account_id
 ORDER BY b.account_id, b.tenant_id
 FOR NO KEY UPDATE OF b";
 
