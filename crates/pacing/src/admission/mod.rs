@@ -183,11 +183,15 @@ pub struct Refusal {
     pub retry_at_micros: i64,
     /// It stands until then unless it is renewed: after a pause the leases are asked afresh.
     pub until_micros: i64,
+    /// The smallest price that it refuses; for less, the leases are asked.
+    pub least_micros: i64,
 }
 
 impl Refusal {
-    fn stands(&self, moment: &Moment) -> bool {
-        self.day_no == moment.day_no && moment.micros < self.until_micros
+    fn stands(&self, moment: &Moment, price_micros: i64) -> bool {
+        self.day_no == moment.day_no
+            && moment.micros < self.until_micros
+            && price_micros >= self.least_micros
     }
 
     fn denial(&self, moment: &Moment) -> Denial {
@@ -452,7 +456,7 @@ impl View<'_> {
         entity.note_unmet(price);
         self.admission.call(entity);
         let refusal = entity.refusal();
-        match refusal.as_ref().filter(|refusal| refusal.stands(moment)) {
+        match refusal.as_ref().filter(|refusal| refusal.stands(moment, price)) {
             Some(refusal) if passes || refusal.reason.is_before_rate() => {
                 Decision::Denied(refusal.denial(moment))
             }

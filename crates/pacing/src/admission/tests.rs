@@ -67,6 +67,7 @@ fn refusal(reason: Reason, moment: &Moment) -> Refusal {
         day_no: moment.day_no,
         retry_at_micros: moment.micros + 5_000,
         until_micros: moment.micros + 1_000,
+        least_micros: PRICE,
     }
 }
 
@@ -144,6 +145,11 @@ fn without_a_word_from_the_leases_an_entity_is_cold() {
     let Decision::Denied(denial) = ask(&admission, &moment) else { panic!("denied") };
     assert_eq!((denial.limit_micros, denial.used_micros), (100, 95));
     assert_eq!((denial.level, denial.retry_after_micros), (Some(Level::Campaign), 5_000));
+
+    let dear = refusal(Reason::CampaignDayLimit, &moment);
+    entity.refuse(Some(Refusal { least_micros: PRICE + 1, ..dear }));
+    assert!(matches!(ask(&admission, &moment), Decision::Cold(_)), "it speaks of higher prices");
+    entity.refuse(Some(dear));
 
     let later = Moment { micros: moment.micros + 1_000, ..moment };
     assert!(matches!(ask(&admission, &later), Decision::Cold(_)), "the refusal is too old");

@@ -180,6 +180,10 @@ impl Admissions {
         let again = |asked| self.decide(&Moment::of(&self.services.clock), caller, asked, request);
         let mut decision = decision;
         if is_unknown(&decision) {
+            // Somebody of the same batch may have waited for it already.
+            decision = again(Asked::First);
+        }
+        if is_unknown(&decision) {
             // It may have been made on another replica a moment ago.
             let caught_up = tokio::time::timeout_at(until, self.services.feed.catch_up()).await;
             if !matches!(caught_up, Ok(Ok(()))) {

@@ -52,7 +52,8 @@ impl Leases {
         turns.min(self.settings.slice_ttl.get() / 2)
     }
 
-    async fn report(&self) -> Result<(), db::Error> {
+    /// Writes every last report that is due.
+    pub(super) async fn report(&self) -> Result<(), db::Error> {
         loop {
             let reports = self.memory().reports(books::BATCH);
             if reports.is_empty() {

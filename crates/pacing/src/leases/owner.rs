@@ -46,8 +46,8 @@ struct Seat {
     rate: f64,
     /// The last prices that found too little.
     unmet: Option<Unmet>,
-    /// After a refusal, not before.
-    ask_again_at: Option<Instant>,
+    /// After a refusal of prices from the second on, not before the first.
+    put_off: Option<(Instant, i64)>,
     current: Option<i64>,
 }
 
@@ -143,7 +143,8 @@ impl Memory {
         let seat = self.seats.entry(key).or_insert_with(|| Seat::new(entity, now));
         seat.measure(now);
         seat.unmet = entity.take_unmet().or(seat.unmet);
-        if seat.ask_again_at.is_some_and(|at| now < at) {
+        let wanted = seat.unmet.map_or(i64::MAX, |unmet| unmet.least_micros);
+        if seat.put_off.is_some_and(|(until, least)| now < until && wanted >= least) {
             return Question::Wait;
         }
         let Some(unmet) = seat.unmet else {
@@ -173,7 +174,7 @@ impl Memory {
             close(&mut self.owned, (key.account_no, old), left);
         }
         seat.unmet = None;
-        seat.ask_again_at = None;
+        seat.put_off = None;
         let owned = Owned {
             key,
             entity: Arc::clone(entity),
@@ -187,18 +188,24 @@ impl Memory {
         self.owned.insert((key.account_no, key.slice_no), owned);
     }
 
-    /// The entity was refused: it is not asked for again before this moment.
-    pub(super) fn put_off(&mut self, entity: &Entity, until: Instant) {
+    /// The entity was refused prices from the least on: they are not asked for again before this
+    /// moment.
+    pub(super) fn put_off(&mut self, entity: &Entity, until: Instant, least_micros: i64) {
         if let Some(seat) = self.seats.get_mut(&(entity.account_no, entity.campaign_no)) {
-            seat.ask_again_at = Some(until);
+            seat.put_off = Some((until, least_micros));
+        }
+    }
+
+    /// There is news: the entity may be asked for at once.
+    pub(super) fn forget_delay(&mut self, entity: &Entity) {
+        if let Some(seat) = self.seats.get_mut(&(entity.account_no, entity.campaign_no)) {
+            seat.put_off = None;
         }
     }
 
     /// A refusal of the entity means nothing any more.
     pub(super) fn forget_refusal(&mut self, entity: &Entity) {
-        if let Some(seat) = self.seats.get_mut(&(entity.account_no, entity.campaign_no)) {
-            seat.ask_again_at = None;
-        }
+        self.forget_delay(entity);
         entity.refuse(None);
     }
 
@@ -242,7 +249,9 @@ impl Memory {
             }
             owned.seen_left = left;
             let idle = now_micros.saturating_sub(owned.unused_since_micros) >= idle_micros;
-            if now_micros >= owned.expires_at_micros || idle {
+            // Nobody can use it here, and while it is open others wait for what it might hold.
+            let used_up = left == 0 && !used;
+            if now_micros >= owned.expires_at_micros || idle || used_up {
                 ended.push(Arc::clone(&owned.entity));
             } else if used && renew_micros >= owned.expires_at_micros {
                 self.renewals.push(Arc::clone(&owned.entity));
@@ -345,7 +354,7 @@ impl Seat {
             demand: Demand::default(),
             rate: 0.0,
             unmet: None,
-            ask_again_at: None,
+            put_off: None,
             current: None,
         }
     }

@@ -9,7 +9,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::Leases;
-use super::books;
 use super::grant::{self, Answer, Answers, Ask, Frame, Stop};
 use super::owner::{Memory, Question, Verdict, micros};
 use super::rules::Bound;
@@ -50,29 +49,22 @@ impl Leases {
     }
 
     async fn fetch(&self, asks: &[Ask]) -> Result<(), db::Error> {
-        let again = self.ask_and_install(asks, Pass::First).await?;
-        if again.is_empty() {
-            return Ok(());
+        let First { again, useless } = self.ask_and_install(asks, Pass::First).await?;
+        if !again.is_empty() || useless {
+            // What is lacking is in our own hands, or what others lack is.
+            self.report().await?;
         }
-        // What they lack is in our own hands: in slices that do not do any more, or in reports
-        // that are still to be written.
-        loop {
-            let reports = self.memory().reports(books::BATCH);
-            if reports.is_empty() {
-                break;
-            }
-            books::finalise(&self.db, &reports).await?;
-            self.memory().reported(&reports);
+        if !again.is_empty() {
+            self.ask_and_install(&again, Pass::Second).await?;
         }
-        self.ask_and_install(&again, Pass::Second).await.map(|_| ())
+        Ok(())
     }
 
-    /// Gives those that should be asked for once more, after our own reports.
-    async fn ask_and_install(&self, asks: &[Ask], pass: Pass) -> Result<Vec<Ask>, db::Error> {
+    async fn ask_and_install(&self, asks: &[Ask], pass: Pass) -> Result<First, db::Error> {
         // Both readings come before the question: the deadline counts from here.
         let monotonic_micros = self.clock.monotonic_micros();
         let now = self.clock.now();
-        let Some(frame) = self.frame(now) else { return Ok(Vec::new()) };
+        let Some(frame) = self.frame(now) else { return Ok(First::default()) };
         let Answers { answers, hold_rooms } = match grant::grant(&self.db, &frame, asks).await {
             Ok(answers) => answers,
             Err(error) => {
@@ -83,7 +75,7 @@ impl Leases {
                 return Err(error);
             }
         };
-        let mut again = Vec::new();
+        let mut first = First::default();
         let mut memory = self.memory();
         for (account_no, room_micros) in hold_rooms {
             memory.purses.entry(account_no).or_default().room_micros = room_micros;
@@ -109,21 +101,25 @@ impl Leases {
                     // more in our own hands, the last word is not spoken.
                     let then = then.filter(|_| memory.unreported(entity.account_no) == 0);
                     let verdict = verdict_of(&memory, entity);
-                    entity.refuse(then.and_then(|stop| self.refusal(&frame, &stop, verdict)));
+                    let least = ask.need.least_micros;
+                    let refusal = then.and_then(|stop| self.refusal(&frame, &stop, verdict, least));
+                    entity.refuse(refusal);
                 }
                 Answer::Refused(stop) => {
                     if pass == Pass::First && may_help_itself(&mut memory, ask, &stop) {
-                        again.push(ask.clone());
+                        first.again.push(ask.clone());
                         continue;
                     }
-                    self.refuse(&mut memory, &frame, entity, &stop);
+                    first.useless |= give_up_useless(&mut memory, ask, &stop);
+                    self.refuse(&mut memory, &frame, ask, &stop);
                 }
             }
         }
-        Ok(again)
+        Ok(first)
     }
 
-    fn refuse(&self, memory: &mut Memory, frame: &Frame, entity: &Arc<Entity>, stop: &Stop) {
+    fn refuse(&self, memory: &mut Memory, frame: &Frame, ask: &Ask, stop: &Stop) {
+        let (entity, least_micros) = (&ask.entity, ask.need.least_micros);
         let now = Instant::now();
         let verdict = verdict_of(memory, entity);
         if stop.bound == Bound::Funds {
@@ -135,14 +131,20 @@ impl Leases {
                 self.need_of_money.notify_one();
             }
         }
-        if let Some(refusal) = self.refusal(frame, stop, verdict) {
+        if let Some(refusal) = self.refusal(frame, stop, verdict, least_micros) {
             entity.refuse(Some(refusal));
-            memory.put_off(entity, now + self.settings.recheck.get());
+            memory.put_off(entity, now + self.settings.recheck.get(), least_micros);
         }
     }
 
     /// What an entity is told; nothing while it is not known whether there is money.
-    pub(super) fn refusal(&self, frame: &Frame, stop: &Stop, verdict: Verdict) -> Option<Refusal> {
+    fn refusal(
+        &self,
+        frame: &Frame,
+        stop: &Stop,
+        verdict: Verdict,
+        least_micros: i64,
+    ) -> Option<Refusal> {
         let now = frame.granted_at;
         let recheck = clock_time(&self.clock, self.settings.recheck.get());
         let soon = now + clock_time(&self.clock, self.settings.exchange_interval.get());
@@ -166,6 +168,7 @@ impl Leases {
             day_no: day_no(frame.day),
             retry_at_micros: retry_at.timestamp_micros(),
             until_micros: (now + recheck * REFUSAL_STANDS_FOR).timestamp_micros(),
+            least_micros,
         })
     }
 
@@ -193,6 +196,15 @@ impl Leases {
 enum Pass {
     First,
     Second,
+}
+
+/// What a pass leaves to do.
+#[derive(Debug, Default)]
+struct First {
+    /// To be asked for once more, after our own reports.
+    again: Vec<Ask>,
+    /// Slices were closed that others may wait for.
+    useless: bool,
 }
 
 fn terms(
@@ -245,4 +257,18 @@ fn may_help_itself(memory: &mut Memory, ask: &Ask, stop: &Stop) -> bool {
         memory.close_current(&ask.entity);
     }
     helps
+}
+
+/// A slice that has too little for anybody who asks here keeps others from putting the rest
+/// together: it is closed, and what it has goes back.
+fn give_up_useless(memory: &mut Memory, ask: &Ask, stop: &Stop) -> bool {
+    let shared = match stop.bound {
+        Bound::Limit { .. } | Bound::Elsewhere { .. } => true,
+        Bound::Funds => false,
+    };
+    let useless = ask.entity.left().is_some_and(|left| left < ask.need.least_micros);
+    if shared && useless {
+        memory.close_current(&ask.entity);
+    }
+    shared && useless
 }

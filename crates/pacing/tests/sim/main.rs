@@ -7,6 +7,8 @@
 //! `ADSPEND_SIM_SEEDS=100` runs so many seeds instead of a few; a failure names its seed, and
 //! `ADSPEND_SIM_SEED=17` runs that one alone.
 
+#![allow(clippy::unwrap_used, reason = "a test panics where something is not as it should be")]
+
 mod billing;
 mod checks;
 mod world;

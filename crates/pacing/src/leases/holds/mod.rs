@@ -231,7 +231,7 @@ impl Leases {
         }
         // With money they get a slice, without it a refusal; both need a grant.
         for entity in &woken {
-            memory.put_off(entity, now);
+            memory.forget_delay(entity);
             self.admission.call(entity);
         }
         drop(memory);
