@@ -17,28 +17,28 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 /// The books.
-pub struct Bank {
+pub(crate) struct Bank {
     clock: Clock,
     rng: StdRng,
-    pub balances: HashMap<String, i64>,
-    pub holds: HashMap<String, BankHold>,
+    pub(crate) balances: HashMap<String, i64>,
+    pub(crate) holds: HashMap<String, BankHold>,
     /// Questions by request id, with the hold that each opened.
     opened: HashMap<String, (HoldAsk, Option<String>)>,
     recorded: HashMap<String, i64>,
     /// Everything ever heard, to be heard again.
     heard: Vec<Message>,
-    pub faulty: bool,
+    pub(crate) faulty: bool,
 }
 
 #[derive(Debug, Clone)]
-pub struct BankHold {
-    pub account: String,
-    pub opened: i64,
-    pub settled: i64,
-    pub released: i64,
-    pub late: i64,
-    pub state: HoldState,
-    pub expires_at: DateTime<Utc>,
+pub(crate) struct BankHold {
+    pub(crate) account: String,
+    pub(crate) opened: i64,
+    pub(crate) settled: i64,
+    pub(crate) released: i64,
+    pub(crate) late: i64,
+    pub(crate) state: HoldState,
+    pub(crate) expires_at: DateTime<Utc>,
     sequence: i64,
     cumulative: HashMap<String, i64>,
 }
@@ -53,7 +53,7 @@ enum Message {
 }
 
 impl Bank {
-    pub fn new(clock: Clock, seed: u64) -> Arc<Mutex<Bank>> {
+    pub(crate) fn new(clock: Clock, seed: u64) -> Arc<Mutex<Bank>> {
         Arc::new(Mutex::new(Bank {
             clock,
             rng: StdRng::seed_from_u64(seed),
@@ -67,7 +67,7 @@ impl Bank {
     }
 
     /// What was booked as spent, in time, late or without a hold.
-    pub fn spent(&self) -> i64 {
+    pub(crate) fn spent(&self) -> i64 {
         let holds: i64 = self.holds.values().map(|hold| hold.settled + hold.late).sum();
         holds + self.recorded.values().sum::<i64>()
     }
@@ -209,14 +209,14 @@ fn refused(reason: &str) -> Refused {
 }
 
 /// One replica's way to the bank.
-pub struct Link {
+pub(crate) struct Link {
     bank: Arc<Mutex<Bank>>,
-    pub cut: AtomicBool,
-    pub calls: AtomicU64,
+    pub(crate) cut: AtomicBool,
+    pub(crate) calls: AtomicU64,
 }
 
 impl Link {
-    pub fn to(bank: &Arc<Mutex<Bank>>) -> Arc<Link> {
+    pub(crate) fn to(bank: &Arc<Mutex<Bank>>) -> Arc<Link> {
         let (cut, calls) = (AtomicBool::new(false), AtomicU64::new(0));
         Arc::new(Link { bank: Arc::clone(bank), cut, calls })
     }

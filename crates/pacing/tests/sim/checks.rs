@@ -10,7 +10,7 @@ use crate::world::{Fate, UNIT, World};
 
 /// I-5 in the database: every row of headroom is within the limit of its entity, and every
 /// reserved micro-unit inside a hold.
-pub async fn limits_hold(world: &World) {
+pub(crate) async fn limits_hold(world: &World) {
     let client = world.database.pool.get().await.unwrap();
     let rows = client
         .query(
@@ -44,7 +44,7 @@ pub async fn limits_hold(world: &World) {
 }
 
 /// When all is over: nothing reserved, nothing lost, nothing twice.
-pub async fn everything_adds_up(world: &World) {
+pub(crate) async fn everything_adds_up(world: &World) {
     limits_hold(world).await;
     let mut client = world.database.pool.get().await.unwrap();
     let differences = audit::audit(&mut client).await.unwrap();

@@ -16,6 +16,8 @@ mod world;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use adspend_common::config::HumanDuration;
+use adspend_pacing::leases;
 use futures_util::future::join_all;
 use rand::Rng;
 
@@ -46,6 +48,34 @@ async fn no_fault_passes_a_limit_or_loses_a_charge() {
         world.come_to_rest().await;
         checks::everything_adds_up(&world).await;
         world.stop().await;
+    }
+}
+
+/// The control arm: were the money of a slice given back when the slice expires, and not when its
+/// last token has, limits would be passed without any fault. So the check above can fail.
+#[tokio::test]
+#[should_panic(expected = "passes the limit of")]
+async fn money_given_back_at_expiry_is_overspent() {
+    let honest = world::settings();
+    let lifetime = honest.admission_lifetime.get();
+    let hasty = leases::Settings {
+        admission_lifetime: HumanDuration::from_millis(0),
+        grace: HumanDuration::from_millis(1),
+        ..honest
+    };
+    let mut world = World::with(1, 2, START, hasty, lifetime).await;
+    world.bank.lock().unwrap().faulty = false;
+    for _ in 0..STEPS {
+        let replica = world.any_replica();
+        for _ in 0..20 {
+            world.ask(replica);
+        }
+        let leases = &world.replicas[replica].leases;
+        leases.refill_once().await.unwrap();
+        leases.exchange_once().await.unwrap();
+        leases.resolve_once().await.unwrap();
+        leases.treasure_once().await.unwrap();
+        world.advance(UNIT);
     }
 }
 

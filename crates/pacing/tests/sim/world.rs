@@ -27,67 +27,68 @@ use tokio_util::task::TaskTracker;
 
 use crate::billing::{Bank, Link};
 
-pub const UNIT: i64 = 1_000_000;
+pub(crate) const UNIT: i64 = 1_000_000;
 
 /// A limit of every day: the figure of a strict budget, or none.
-pub type Limit = Option<i64>;
+pub(crate) type Limit = Option<i64>;
 
 /// What the simulation knows of a campaign.
 #[derive(Debug, Clone)]
-pub struct Campaign {
-    pub name: String,
-    pub account_no: i64,
-    pub campaign_no: i64,
-    pub limit: Limit,
-    pub account_limit: Limit,
-    pub prices: std::ops::Range<i64>,
+pub(crate) struct Campaign {
+    pub(crate) name: String,
+    pub(crate) account_no: i64,
+    pub(crate) campaign_no: i64,
+    pub(crate) limit: Limit,
+    pub(crate) account_limit: Limit,
+    pub(crate) prices: std::ops::Range<i64>,
 }
 
 /// A replica: everything here dies with it.
-pub struct Replica {
-    pub admission: Arc<Admission>,
-    pub leases: Arc<Leases>,
-    pub link: Arc<Link>,
+pub(crate) struct Replica {
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) link: Arc<Link>,
 }
 
 /// What became of an admission, as its caller knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     Open,
     Charged { price: i64, late: bool },
     Cancelled,
 }
 
 #[derive(Debug, Clone)]
-pub struct Admitted {
-    pub token: Token,
-    pub fate: Fate,
-    pub charge_id: String,
+pub(crate) struct Admitted {
+    pub(crate) token: Token,
+    pub(crate) fate: Fate,
+    pub(crate) charge_id: String,
 }
 
-pub struct World {
-    pub database: TestDatabase,
-    pub clock: Clock,
-    pub hand: ManualClock,
-    pub bank: Arc<Mutex<Bank>>,
-    pub replicas: Vec<Replica>,
-    pub campaigns: Vec<Campaign>,
-    pub admitted: Vec<Admitted>,
-    pub denied: HashMap<Reason, u64>,
-    pub cold: u64,
-    pub rng: StdRng,
-    pub charges: [Charges; 2],
-    pub charge_settings: charges::Settings,
+pub(crate) struct World {
+    pub(crate) database: TestDatabase,
+    pub(crate) clock: Clock,
+    pub(crate) hand: ManualClock,
+    pub(crate) bank: Arc<Mutex<Bank>>,
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) campaigns: Vec<Campaign>,
+    pub(crate) admitted: Vec<Admitted>,
+    pub(crate) denied: HashMap<Reason, u64>,
+    pub(crate) cold: u64,
+    pub(crate) rng: StdRng,
+    pub(crate) charges: [Charges; 2],
+    pub(crate) charge_settings: charges::Settings,
     /// The way that settlements take.
-    pub link: Arc<Link>,
+    pub(crate) link: Arc<Link>,
     writers: TaskTracker,
     settings: leases::Settings,
+    token_lifetime: Duration,
     count: u32,
     next_opportunity: u64,
 }
 
 /// Durations short enough that everything happens many times in one run.
-pub fn settings() -> leases::Settings {
+pub(crate) fn settings() -> leases::Settings {
     let seconds = HumanDuration::from_secs;
     leases::Settings {
         admission_lifetime: seconds(60),
@@ -104,7 +105,20 @@ pub fn settings() -> leases::Settings {
 }
 
 impl World {
-    pub async fn new(seed: u64, replicas: usize, start: &str) -> World {
+    pub(crate) async fn new(seed: u64, replicas: usize, start: &str) -> World {
+        let settings = settings();
+        let lifetime = settings.admission_lifetime.get();
+        World::with(seed, replicas, start, settings, lifetime).await
+    }
+
+    /// The same with other settings; `token_lifetime` is what the replicas' tokens live for.
+    pub(crate) async fn with(
+        seed: u64,
+        replicas: usize,
+        start: &str,
+        settings: leases::Settings,
+        token_lifetime: Duration,
+    ) -> World {
         let database = TestDatabase::create(&MIGRATIONS).await;
         let start: DateTime<Utc> = start.parse().unwrap();
         let (clock, hand) = Clock::manual(start);
@@ -133,7 +147,8 @@ impl World {
             charge_settings,
             link,
             writers,
-            settings: settings(),
+            settings,
+            token_lifetime,
             count: u32::try_from(replicas).unwrap(),
             next_opportunity: 0,
         };
@@ -219,10 +234,9 @@ impl World {
             .unwrap();
     }
 
-    pub async fn start_replica(&mut self) {
+    pub(crate) async fn start_replica(&mut self) {
         let (db, clock) = (self.database.pool.clone(), self.clock.clone());
-        let lifetime = self.settings.admission_lifetime.get();
-        let admission = Arc::new(Admission::new(self.settings.campaigns, lifetime));
+        let admission = Arc::new(Admission::new(self.settings.campaigns, self.token_lifetime));
         Feed::new(db.clone(), clock.clone(), Arc::clone(&admission)).catch_up().await.unwrap();
         let link = Link::to(&self.bank);
         let leases = Leases::new(leases::Parts {
@@ -238,17 +252,17 @@ impl World {
     }
 
     /// No report, no goodbye: what it held is in nobody's memory any more.
-    pub async fn crash(&mut self, index: usize) {
+    pub(crate) async fn crash(&mut self, index: usize) {
         self.replicas.remove(index);
         self.start_replica().await;
     }
 
-    pub fn any_replica(&mut self) -> usize {
+    pub(crate) fn any_replica(&mut self) -> usize {
         self.rng.random_range(0..self.replicas.len())
     }
 
     /// One opportunity at one replica. An admission is checked against every limit at once.
-    pub fn ask(&mut self, replica: usize) {
+    pub(crate) fn ask(&mut self, replica: usize) {
         let campaign = self.campaigns[self.rng.random_range(0..self.campaigns.len())].clone();
         let price = self.rng.random_range(campaign.prices.clone());
         self.next_opportunity += 1;
@@ -293,12 +307,17 @@ impl World {
             }
         }
         let within = |used: i64, limit: Limit| limit.is_none_or(|limit| used <= limit);
-        assert!(within(of_campaign, campaign.limit), "{campaign:?} admitted {of_campaign}");
-        assert!(within(of_account, campaign.account_limit), "{campaign:?} account {of_account}");
+        let name = &campaign.name;
+        assert!(within(of_campaign, campaign.limit), "{of_campaign} passes the limit of {name}");
+        let limit = campaign.account_limit;
+        assert!(
+            within(of_account, limit),
+            "{of_account} passes the limit of the account of {name}"
+        );
     }
 
     /// Settles or cancels some open admissions; some of them twice, some at the same time.
-    pub async fn settle_some(&mut self, chance: f64) {
+    pub(crate) async fn settle_some(&mut self, chance: f64) {
         let open: Vec<usize> = (0..self.admitted.len())
             .filter(|&index| self.admitted[index].fate == Fate::Open)
             .filter(|_| self.rng.random_bool(chance))
@@ -343,7 +362,7 @@ impl World {
     }
 
     /// Charges of some admissions come once more, long after.
-    pub async fn repeat_some(&mut self) {
+    pub(crate) async fn repeat_some(&mut self) {
         let charged: Vec<Admitted> = self.admitted.clone();
         for admitted in charged {
             let Fate::Charged { price, .. } = admitted.fate else { continue };
@@ -356,19 +375,19 @@ impl World {
         }
     }
 
-    pub async fn settlement_round(&self) {
+    pub(crate) async fn settlement_round(&self) {
         let settings = &self.charge_settings;
         charges::settlement::round(&self.database.pool, &self.clock, &*self.link, settings)
             .await
             .unwrap();
     }
 
-    pub fn advance(&self, micros: i64) {
+    pub(crate) fn advance(&self, micros: i64) {
         self.hand.advance(Duration::from_micros(micros.unsigned_abs()));
     }
 
     /// Heals everything and lets time pass until nothing moves any more.
-    pub async fn come_to_rest(&mut self) {
+    pub(crate) async fn come_to_rest(&mut self) {
         self.bank.lock().unwrap().faulty = false;
         self.link.cut.store(false, Ordering::Relaxed);
         for replica in &self.replicas {
@@ -392,7 +411,7 @@ impl World {
         }
     }
 
-    pub async fn stop(self) -> TestDatabase {
+    pub(crate) async fn stop(self) -> TestDatabase {
         for charges in &self.charges {
             charges.close();
         }
