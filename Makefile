@@ -37,7 +37,8 @@ demo: ## From an agency's payment to a week of admitted, charged ads, in two min
 .PHONY: bench
 bench: setup ## Measure against the references; writes target/bench/summary.json (release build)
 	@cargo build -q --release --workspace --bins
-	@target/release/dev with-pg -- target/release/bench
+	@cargo bench -q -p adspend-pacing --bench decision --no-run
+	@target/release/bench
 
 # `--bins --tests` in one go: alone, the programs would be built with other features of the same
 # dependencies than the tests, and everything twice. The log is summed up because a workspace ends in

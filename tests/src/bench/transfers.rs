@@ -29,7 +29,7 @@ use super::{
     world::{World, database},
 };
 
-const CONNECTIONS: usize = 8;
+const CONNECTIONS: usize = 4;
 /// Concurrent callers of CreateTransfer.
 const CALLERS: usize = 256;
 /// Transfers in a batch, and callers with a batch each: two for each of billing's posters.

@@ -407,3 +407,51 @@ fn group(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    /// One caller with one posting; what is in it does not matter here.
+    fn work() -> Work {
+        let posting =
+            Posting { id: Uuid::nil(), tenant: TenantNo(1), legs: Vec::new(), payload_hash: 0 };
+        let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Work {
+            postings: vec![posting],
+            linked: Linked::No,
+            reply: oneshot::channel().0,
+            _room: room,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lone_caller_waits_for_nobody() {
+        let (_queue, mut works) = mpsc::channel(8);
+        let mut usual = 0;
+        for _ in 0..3 {
+            let gathered = gather(work(), &mut usual, &mut works).now_or_never();
+            assert_eq!(gathered.map(|(batch, _)| batch.len()), Some(1));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_waits_only_for_callers_that_the_last_ones_had() {
+        let (queue, mut works) = mpsc::channel(8);
+        assert!(gather(work(), &mut 8, &mut works).now_or_never().is_none(), "seven are missing");
+        for _ in 0..5 {
+            assert!(queue.try_send(work()).is_ok());
+        }
+        let mut usual = 8;
+        let gathered = gather(work(), &mut usual, &mut works).now_or_never();
+        assert_eq!(gathered.map(|(batch, _)| batch.len()), Some(6), "three of four are enough");
+        assert_eq!(usual, 7);
+        // Who does not come back is waited for less and less.
+        for usual_then in [4, 2, 1] {
+            assert_eq!(gather(work(), &mut usual, &mut works).await.0.len(), 1);
+            assert_eq!(usual, usual_then);
+        }
+    }
+}
