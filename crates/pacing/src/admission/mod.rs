@@ -19,6 +19,7 @@ mod hours;
 mod moment;
 pub mod rate;
 pub mod slice;
+mod tally;
 #[cfg(test)]
 mod tests;
 pub mod token;
@@ -37,6 +38,7 @@ use crate::calendar::schedule::{Closed, Schedule};
 
 pub use entity::{Demand, Entity, Standing, Unmet};
 pub use moment::{Moment, day_no};
+pub use tally::Tally;
 pub use token::{Token, TokenKey};
 
 use directory::Directory;

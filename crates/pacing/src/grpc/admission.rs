@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use crate::admission::token::TOKEN_BYTES;
 use crate::admission::{
-    Asked, Decision, Denial, Level, Moment, Opportunity, Reason, Token, Viewer,
+    Asked, Decision, Denial, Level, Moment, Opportunity, Reason, Tally, Token, Viewer,
 };
 use crate::app::Services;
 
@@ -39,11 +39,12 @@ const COLLECTION: &str = "campaigns/";
 #[derive(Clone)]
 pub(super) struct Admissions {
     services: Services,
+    tally: Tally,
 }
 
 impl Admissions {
     pub(super) fn new(services: Services) -> Admissions {
-        Admissions { services }
+        Admissions { services, tally: Tally::published() }
     }
 }
 
@@ -66,6 +67,7 @@ impl pb::admission_service_server::AdmissionService for Admissions {
             decision =
                 self.wait(decision, until, identity::caller(&request), request.get_ref()).await;
         }
+        self.tally.count([&decision]);
         let token = |token: &Token| self.services.token_key.seal(token);
         Ok(Response::new(response(&decision, token)))
     }
@@ -134,6 +136,7 @@ impl Admissions {
                 }
             }
         }
+        self.tally.count(&decisions);
         Ok(self.encode(&decisions))
     }
 
