@@ -127,6 +127,8 @@ impl Options {
             ("leases.hold_interval", "1s".to_owned()),
             ("leases.hold_backoff", "500ms".to_owned()),
             ("accounts.facts_ttl", "500ms".to_owned()),
+            ("accounts.refresh_after", "500ms".to_owned()),
+            ("accounts.refresh_interval", "250ms".to_owned()),
             ("charges.settle_every", "1s".to_owned()),
             // Larger groups: three replicas share two cores with everything else.
             ("charges.writers", "1".to_owned()),

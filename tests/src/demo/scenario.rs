@@ -121,7 +121,7 @@ const ACTS: [(u32, u32, u32, Act); 14] = [
     (11, 29, 11, Act::Allocate),
     (11, 29, 15, Act::RepayPromise),
     (11, 30, 12, Act::Block),
-    (11, 30, 16, Act::Unblock),
+    (11, 30, 18, Act::Unblock),
     (11, 30, 20, Act::TransferBack),
 ];
 
