@@ -35,7 +35,7 @@ impl Contended for Error {
 /// Runs a transaction, again after contention, at most `limit` times in all. `name` is the one of
 /// the transaction in logs. A lost connection is not retried: its effect may be there.
 ///
-/// ```ignore
+/// ```text
 /// db::retry("transfers.create", 5, || once(&pool, &new)).await
 /// ```
 pub async fn retry<T, E, F>(
