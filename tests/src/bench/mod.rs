@@ -17,6 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::signal::unix::{SignalKind, signal};
+
 mod admit;
 mod decision;
 mod echo;
@@ -69,10 +71,12 @@ pub async fn run(only: &[Part], rounds: usize) -> Result<Vec<&'static str>, Fail
     let mut report = Report::default();
     about_the_machine(&mut report);
     report.note("rounds", rounds as u64);
+    let mut terminate = signal(SignalKind::terminate())?;
     let mut world = World::start(&folder, rounds).await?;
     let measured = tokio::select! {
         measured = measure(&mut world, only, &mut report) => measured,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+        _ = terminate.recv() => Err("terminated".into()),
     };
     world.stop().await?;
     measured?;
