@@ -161,9 +161,17 @@ pub(super) async fn to_extend(
     rows.iter().map(named_from_row).collect()
 }
 
+// Several holds in one statement are locked in the order of their key, as grants and charges lock
+// them; an update alone would lock in the order of its join and meet them in a deadlock.
 const EXTEND: &str = "-- leases.extend_holds
-UPDATE hold h SET expires_at = GREATEST(h.expires_at, e.expires_at)
-FROM UNNEST($1::bigint[], $2::bigint[], $3::timestamptz[]) AS e (account_no, hold_no, expires_at)
+WITH extended AS (
+    SELECT h.account_no, h.hold_no, e.expires_at FROM hold h
+    JOIN UNNEST($1::bigint[], $2::bigint[], $3::timestamptz[]) AS e (account_no, hold_no, expires_at)
+        USING (account_no, hold_no)
+    WHERE h.state IN (2, 3)
+    ORDER BY h.account_no, h.hold_no
+    FOR NO KEY UPDATE OF h)
+UPDATE hold h SET expires_at = GREATEST(h.expires_at, e.expires_at) FROM extended e
 WHERE h.account_no = e.account_no AND h.hold_no = e.hold_no AND h.state IN (2, 3)";
 
 /// Notes later expiries.
@@ -178,8 +186,13 @@ pub(super) async fn extend(
 }
 
 const DRAIN_NAMED: &str = "-- leases.drain_named
-UPDATE hold h SET state = 3
-FROM UNNEST($1::bigint[], $2::bigint[]) AS d (account_no, hold_no)
+WITH ended AS (
+    SELECT h.account_no, h.hold_no FROM hold h
+    JOIN UNNEST($1::bigint[], $2::bigint[]) AS d (account_no, hold_no) USING (account_no, hold_no)
+    WHERE h.state = 2
+    ORDER BY h.account_no, h.hold_no
+    FOR NO KEY UPDATE OF h)
+UPDATE hold h SET state = 3 FROM ended AS d
 WHERE h.account_no = d.account_no AND h.hold_no = d.hold_no AND h.state = 2";
 
 /// No more slices from these: billing says that they are over.
@@ -233,8 +246,13 @@ pub(super) async fn to_release(client: &Client, limit: i64) -> Result<Vec<Named>
 }
 
 const CLOSE: &str = "-- leases.close_holds
-UPDATE hold h SET state = 4
-FROM UNNEST($1::bigint[], $2::bigint[]) AS c (account_no, hold_no)
+WITH ended AS (
+    SELECT h.account_no, h.hold_no FROM hold h
+    JOIN UNNEST($1::bigint[], $2::bigint[]) AS c (account_no, hold_no) USING (account_no, hold_no)
+    WHERE h.state = 3
+    ORDER BY h.account_no, h.hold_no
+    FOR NO KEY UPDATE OF h)
+UPDATE hold h SET state = 4 FROM ended AS c
 WHERE h.account_no = c.account_no AND h.hold_no = c.hold_no AND h.state = 3";
 
 /// Billing has closed these.
