@@ -20,7 +20,7 @@ const SHORTEST_MEASURE: Duration = Duration::from_millis(250);
 /// A campaign that nobody asked about for so long spends nothing.
 const FORGET_RATE_AFTER: Duration = Duration::from_secs(15);
 
-/// A slice of ours, from its grant to its last report.
+/// A slice of ours that is open.
 #[derive(Debug)]
 pub(super) struct Owned {
     pub(super) key: SliceKey,
@@ -32,8 +32,14 @@ pub(super) struct Owned {
     /// What was left when it was last looked at, and since when nothing changed (clock).
     seen_left: i64,
     unused_since_micros: i64,
-    /// What was taken in all, once it is closed.
-    taken_micros: Option<i64>,
+}
+
+/// A slice of ours that is over, until its last report is written.
+#[derive(Debug)]
+struct Over {
+    report: Report,
+    /// What the report will give back.
+    rest_micros: i64,
 }
 
 /// How a campaign spends.
@@ -73,6 +79,8 @@ pub(super) struct Purse {
     pub(super) backoff: Duration,
     /// What the roomiest of its usable holds had left when it was last looked at.
     pub(super) room_micros: i64,
+    /// What its campaigns spend, in micro-units a second of real time.
+    rate: f64,
     /// The largest price that was asked for lately.
     pub(super) price_micros: i64,
     /// The smallest that those who wait could use.
@@ -88,6 +96,7 @@ impl Default for Purse {
             ask_again_at: None,
             backoff: Duration::ZERO,
             room_micros: 0,
+            rate: 0.0,
             price_micros: 0,
             least_micros: 0,
             starved: Vec::new(),
@@ -117,6 +126,7 @@ impl Purse {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     owned: HashMap<(i64, i64), Owned>,
+    over: HashMap<(i64, i64), Over>,
     seats: HashMap<(i64, i64), Seat>,
     pub(super) purses: HashMap<i64, Purse>,
     pub(super) renewals: Vec<Arc<Entity>>,
@@ -141,7 +151,8 @@ impl Memory {
     ) -> Question {
         let key = (entity.account_no, entity.campaign_no);
         let seat = self.seats.entry(key).or_insert_with(|| Seat::new(entity, now));
-        seat.measure(now);
+        let purse = self.purses.entry(entity.account_no).or_default();
+        purse.rate += seat.measure(now);
         seat.unmet = entity.take_unmet().or(seat.unmet);
         let wanted = seat.unmet.map_or(i64::MAX, |unmet| unmet.least_micros);
         if seat.put_off.is_some_and(|(until, least)| now < until && wanted >= least) {
@@ -154,7 +165,6 @@ impl Memory {
                 None => Question::Wait,
             };
         };
-        let purse = self.purses.entry(entity.account_no).or_default();
         purse.asked_for(&unmet);
         Question::Ask(seat.need(unmet.least_micros, unmet.most_micros, slice_spend))
     }
@@ -170,11 +180,12 @@ impl Memory {
         let seat_key = (key.account_no, key.campaign_no);
         let Some(seat) = self.seats.get_mut(&seat_key) else { return };
         let left = entity.replace(terms);
-        if let Some(old) = seat.current.replace(key.slice_no) {
-            close(&mut self.owned, (key.account_no, old), left);
-        }
+        let old = seat.current.replace(key.slice_no);
         seat.unmet = None;
         seat.put_off = None;
+        if let Some(old) = old {
+            self.close((key.account_no, old), left);
+        }
         let owned = Owned {
             key,
             entity: Arc::clone(entity),
@@ -183,7 +194,6 @@ impl Memory {
             expires_at_micros: terms.expires_at_micros,
             seen_left: terms.amount_micros,
             unused_since_micros: now_micros,
-            taken_micros: None,
         };
         self.owned.insert((key.account_no, key.slice_no), owned);
     }
@@ -215,15 +225,26 @@ impl Memory {
         let Some(seat) = self.seats.get_mut(&key) else { return false };
         let Some(slice_no) = seat.current.take() else { return false };
         let left = entity.close();
-        close(&mut self.owned, (entity.account_no, slice_no), left);
+        self.close((entity.account_no, slice_no), left);
         left.is_some_and(|left| left > 0)
+    }
+
+    fn close(&mut self, key: (i64, i64), left: Option<i64>) {
+        let Some(owned) = self.owned.remove(&key) else { return };
+        let rest_micros = left.unwrap_or(0);
+        let whole = owned.amount_micros.saturating_add(owned.freed_micros);
+        let taken_micros = whole.saturating_sub(rest_micros);
+        let report = Report { slice: owned.key, taken_micros };
+        self.over.insert(key, Over { report, rest_micros });
     }
 
     /// Takes in what was read back of a slice. False when it is none of those we know.
     pub(super) fn read_back(&mut self, key: &SliceKey, freed_micros: i64) -> bool {
-        let Some(owned) = self.owned.get_mut(&(key.account_no, key.slice_no)) else { return false };
+        let Some(owned) = self.owned.get_mut(&(key.account_no, key.slice_no)) else {
+            return self.knows(key);
+        };
         let more = freed_micros.saturating_sub(owned.freed_micros);
-        if owned.taken_micros.is_none() && more > 0 {
+        if more > 0 {
             owned.entity.credit(more);
             owned.freed_micros = freed_micros;
             // Given back is not unused.
@@ -233,7 +254,8 @@ impl Memory {
     }
 
     pub(super) fn knows(&self, key: &SliceKey) -> bool {
-        self.owned.contains_key(&(key.account_no, key.slice_no))
+        let key = (key.account_no, key.slice_no);
+        self.owned.contains_key(&key) || self.over.contains_key(&key)
     }
 
     /// Closes what has expired or lies idle, and notes what should be renewed before it expires.
@@ -241,7 +263,7 @@ impl Memory {
         let idle_micros = micros(idle_after);
         let renew_micros = now_micros.saturating_add(micros(renew_ahead));
         let mut ended = Vec::new();
-        for owned in self.owned.values_mut().filter(|owned| owned.taken_micros.is_none()) {
+        for owned in self.owned.values_mut() {
             let left = owned.entity.left().unwrap_or(0);
             let used = left < owned.seen_left;
             if used {
@@ -264,28 +286,20 @@ impl Memory {
 
     /// Every last report that is due, at most `limit`.
     pub(super) fn reports(&self, limit: usize) -> Vec<Report> {
-        let report = |owned: &Owned| {
-            owned.taken_micros.map(|taken_micros| Report { slice: owned.key, taken_micros })
-        };
-        self.owned.values().filter_map(report).take(limit).collect()
+        self.over.values().map(|over| over.report).take(limit).collect()
     }
 
     /// What the slices of an account that are over, and not yet reported, will give back.
     pub(super) fn unreported(&self, account_no: i64) -> i64 {
-        let over = self.owned.values().filter(|owned| owned.key.account_no == account_no);
-        over.fold(0i64, |sum, owned| match owned.taken_micros {
-            Some(taken) => {
-                let whole = owned.amount_micros.saturating_add(owned.freed_micros);
-                sum.saturating_add(whole.saturating_sub(taken))
-            }
-            None => sum,
-        })
+        let of_account =
+            self.over.values().filter(|over| over.report.slice.account_no == account_no);
+        of_account.fold(0, |sum, over| over.rest_micros.saturating_add(sum))
     }
 
     /// They are written: forget the slices.
     pub(super) fn reported(&mut self, reports: &[Report]) {
         for report in reports {
-            self.owned.remove(&(report.slice.account_no, report.slice.slice_no));
+            self.over.remove(&(report.slice.account_no, report.slice.slice_no));
         }
     }
 
@@ -305,21 +319,19 @@ impl Memory {
         replicas: u32,
         now: Instant,
     ) -> HashMap<i64, Provision> {
-        let mut rates: HashMap<i64, f64> = HashMap::new();
+        // Summed up anew, so that what rounding leaves behind does not grow.
+        self.purses.values_mut().for_each(|purse| purse.rate = 0.0);
         for seat in self.seats.values_mut() {
             if now.duration_since(seat.measured_at) > FORGET_RATE_AFTER {
                 seat.measure(now);
             }
-            if seat.rate > 0.0 {
-                *rates.entry(seat.entity.account_no).or_default() += seat.rate;
-            }
+            self.purses.entry(seat.entity.account_no).or_default().rate += seat.rate;
         }
-        let purses = self.purses.iter();
         let wanting =
-            purses.filter(|(no, purse)| rates.contains_key(no) || !purse.starved.is_empty());
+            self.purses.iter().filter(|(_, purse)| purse.rate > 0.0 || !purse.starved.is_empty());
         wanting
             .map(|(no, purse)| {
-                let rate = rates.get(no).copied().unwrap_or(0.0) * f64::from(replicas);
+                let rate = purse.rate * f64::from(replicas);
                 let spend = to_micros(rate * horizon.as_secs_f64());
                 let prices = (purse.least_micros, purse.price_micros);
                 (*no, rules::provision(spend, prices, floor_micros))
@@ -329,20 +341,14 @@ impl Memory {
 
     /// What an account spends in so long, at the present rate of this replica.
     pub(super) fn spend_in(&self, account_no: i64, time: Duration) -> i64 {
-        let of_account = self.seats.values().filter(|seat| seat.entity.account_no == account_no);
-        to_micros(of_account.map(|seat| seat.rate).sum::<f64>() * time.as_secs_f64())
+        let rate = self.purses.get(&account_no).map_or(0.0, |purse| purse.rate);
+        to_micros(rate * time.as_secs_f64())
     }
 
     /// How many slices are ours and open or not yet reported.
     pub(super) fn len(&self) -> usize {
-        self.owned.len()
+        self.owned.len() + self.over.len()
     }
-}
-
-fn close(owned: &mut HashMap<(i64, i64), Owned>, key: (i64, i64), left: Option<i64>) {
-    let Some(owned) = owned.get_mut(&key) else { return };
-    let whole = owned.amount_micros.saturating_add(owned.freed_micros);
-    owned.taken_micros = Some(whole.saturating_sub(left.unwrap_or(0)));
 }
 
 impl Seat {
@@ -359,11 +365,13 @@ impl Seat {
         }
     }
 
-    fn measure(&mut self, now: Instant) {
+    /// Gives by how much the rate changed.
+    fn measure(&mut self, now: Instant) -> f64 {
         let elapsed = now.duration_since(self.measured_at);
         if elapsed < SHORTEST_MEASURE {
-            return;
+            return 0.0;
         }
+        let before = self.rate;
         let demand = self.entity.demand();
         let asked = demand.micros.wrapping_sub(self.demand.micros) as f64;
         self.rate = rules::smooth(self.rate, asked / elapsed.as_secs_f64());
@@ -371,6 +379,7 @@ impl Seat {
             self.rate = 0.0;
         }
         (self.demand, self.measured_at) = (demand, now);
+        self.rate - before
     }
 
     fn usual_price(&self) -> Option<i64> {
