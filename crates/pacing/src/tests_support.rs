@@ -77,6 +77,9 @@ impl TestApp {
         config.auth.mode = AuthMode::Development;
         config.drain.notice = HumanDuration::from_millis(1);
         config.drain.finish = HumanDuration::from_secs(5);
+        // A busy machine is not a refusal.
+        config.limits.default_deadline = HumanDuration::from_secs(60);
+        config.limits.max_deadline = HumanDuration::from_secs(120);
         change(&mut config);
         let (clock, hand) = Clock::manual(at(WEDNESDAY_NOON));
         let parts = Parts { clock, billing, telemetry: Telemetry::for_tests() };

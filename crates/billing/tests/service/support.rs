@@ -106,6 +106,9 @@ impl World {
         // Nothing that a caller is told may depend on jobs.
         config.jobs.enabled = false;
         config.ledger.posters = 1;
+        // A busy machine is not a refusal.
+        config.limits.default_deadline = HumanDuration::from_secs(60);
+        config.limits.max_deadline = HumanDuration::from_secs(120);
         change(&mut config);
         let (clock, hand) = Clock::manual(at(START));
         let app = App::start(config, clock, &Telemetry::for_tests()).await.unwrap();
