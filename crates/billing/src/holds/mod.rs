@@ -9,7 +9,7 @@
 //! Cost: one transaction per batch of at most [`MAX_ITEMS`]; four to six statements whatever its size.
 
 use adspend_common::{
-    db::{self, Contended, Pool, Tx},
+    db::{self, Pool, Tx},
     money::Money,
     time::Clock,
 };
@@ -255,10 +255,4 @@ fn leg(kind: Kind, from: Place, to: Place, amount: Money, object: &str) -> Leg {
 /// The id of a posting about a hold.
 fn about(tenant: TenantNo, method: &str, hold: Uuid, part: &str) -> Uuid {
     ledger::posting_id(tenant, method, &format!("{hold}/{part}"))
-}
-
-impl Contended for Error {
-    fn is_contention(&self) -> bool {
-        false
-    }
 }
