@@ -24,7 +24,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     ledger::{self, AccountKey, State, TenantNo},
-    requests::{self, Call, Outcome},
+    requests::{self, Begun, Call, Outcome},
 };
 
 pub use directory::{AccountFacts, Directory};
@@ -215,11 +215,10 @@ async fn create_once(
     new: &NewAccount,
 ) -> Result<Outcome<Account>, Error> {
     let mut client = pool.get().await?;
-    let tx = client.transaction().await?;
-    if let Some(answer) = requests::begin(&tx, call, now).await? {
-        tx.commit().await?;
-        return Ok(Outcome::Replayed(answer));
-    }
+    let tx = match requests::begin(&mut client, call, now).await? {
+        Begun::New(tx) => tx,
+        Begun::Known(answer) => return Ok(Outcome::Replayed(answer)),
+    };
     let tenant = match (&new.agency, &caller.tenant) {
         (None, None) => None,
         (None, Some(_)) => return Err(Error::NotYours),
@@ -240,9 +239,7 @@ async fn create_once(
     };
     let account = store::insert(&tx, tenant, new, now).await?;
     ledger::open_balance(&tx, account.key, now).await?;
-    requests::finish(&tx, call, &account).await?;
-    tx.commit().await?;
-    Ok(Outcome::Fresh(account))
+    Ok(requests::finish(tx, call, account).await?)
 }
 
 /// Changes the fields that are given; with an etag, only what the caller has read.
@@ -255,11 +252,10 @@ pub(crate) async fn update(
 ) -> Result<Outcome<Account>, Error> {
     db::retry("accounts.update", requests::TRIES, || async {
         let mut client = pool.get().await?;
-        let tx = client.transaction().await?;
-        if let Some(answer) = requests::begin(&tx, call, now).await? {
-            tx.commit().await?;
-            return Ok(Outcome::Replayed(answer));
-        }
+        let tx = match requests::begin(&mut client, call, now).await? {
+            Begun::New(tx) => tx,
+            Begun::Known(answer) => return Ok(Outcome::Replayed(answer)),
+        };
         let seen = get(&tx, caller, id).await?;
         let mut account = store::lock(&tx, seen.key).await?.ok_or(Error::Moved)?;
         if !etag.is_empty() && etag != account.etag() {
@@ -267,9 +263,7 @@ pub(crate) async fn update(
         }
         apply(&mut account, changes)?;
         account.revision = store::update(&tx, &account).await?;
-        requests::finish(&tx, call, &account).await?;
-        tx.commit().await?;
-        Ok(Outcome::Fresh(account))
+        Ok(requests::finish(tx, call, account).await?)
     })
     .await
 }
@@ -328,11 +322,10 @@ pub(crate) async fn set_state(
 ) -> Result<Outcome<Account>, Error> {
     db::retry("accounts.set_state", requests::TRIES, || async {
         let mut client = pool.get().await?;
-        let tx = client.transaction().await?;
-        if let Some(answer) = requests::begin(&tx, call, now).await? {
-            tx.commit().await?;
-            return Ok(Outcome::Replayed(answer));
-        }
+        let tx = match requests::begin(&mut client, call, now).await? {
+            Begun::New(tx) => tx,
+            Begun::Known(answer) => return Ok(Outcome::Replayed(answer)),
+        };
         let seen = get(&tx, caller, id).await?;
         let locked = ledger::lock(&tx, now, &[seen.key]).await?;
         let mut account = store::lock(&tx, seen.key).await?.ok_or(Error::Moved)?;
@@ -348,9 +341,7 @@ pub(crate) async fn set_state(
         };
         ledger::set_state(&tx, account.key, money).await?;
         ledger::write(&tx, locked).await?;
-        requests::finish(&tx, call, &account).await?;
-        tx.commit().await?;
-        Ok(Outcome::Fresh(account))
+        Ok(requests::finish(tx, call, account).await?)
     })
     .await
 }

@@ -18,7 +18,7 @@ use crate::{
         self, AccountKey, AccountNo, Counter, Kind, Leg, Locked, Place, Posting, Refusal, State,
         TenantNo,
     },
-    requests::{self, Call, Outcome},
+    requests::{self, Begun, Call, Outcome},
 };
 
 /// Makes a direct advertiser the client of an agency. Its money comes along.
@@ -31,11 +31,10 @@ pub(crate) async fn attach(
 ) -> Result<Outcome<Account>, Error> {
     db::retry("accounts.attach", requests::TRIES, || async {
         let mut client = pool.get().await?;
-        let tx = client.transaction().await?;
-        if let Some(answer) = requests::begin(&tx, call, now).await? {
-            tx.commit().await?;
-            return Ok(Outcome::Replayed(answer));
-        }
+        let tx = match requests::begin(&mut client, call, now).await? {
+            Begun::New(tx) => tx,
+            Begun::Known(answer) => return Ok(Outcome::Replayed(answer)),
+        };
         let agency = get(&tx, caller, agency).await?;
         let seen = get(&tx, caller, id).await?;
         let target = AccountKey { tenant: agency.key.tenant, account: seen.key.account };
@@ -47,9 +46,7 @@ pub(crate) async fn attach(
         }
         moving.post(call)?;
         let moved = moving.finish(&tx, AccountKind::Client, &agency.id).await?;
-        requests::finish(&tx, call, &moved).await?;
-        tx.commit().await?;
-        Ok(Outcome::Fresh(moved))
+        Ok(requests::finish(tx, call, moved).await?)
     })
     .await
 }
@@ -64,11 +61,10 @@ pub(crate) async fn detach(
 ) -> Result<Outcome<Account>, Error> {
     db::retry("accounts.detach", requests::TRIES, || async {
         let mut client = pool.get().await?;
-        let tx = client.transaction().await?;
-        if let Some(answer) = requests::begin(&tx, call, now).await? {
-            tx.commit().await?;
-            return Ok(Outcome::Replayed(answer));
-        }
+        let tx = match requests::begin(&mut client, call, now).await? {
+            Begun::New(tx) => tx,
+            Begun::Known(answer) => return Ok(Outcome::Replayed(answer)),
+        };
         let seen = get(&tx, caller, id).await?;
         let own = AccountKey { tenant: TenantNo(seen.key.account.0), account: seen.key.account };
         if seen.key == own {
@@ -83,9 +79,7 @@ pub(crate) async fn detach(
         }
         moving.post(call)?;
         let moved = moving.finish(&tx, AccountKind::Advertiser, id).await?;
-        requests::finish(&tx, call, &moved).await?;
-        tx.commit().await?;
-        Ok(Outcome::Fresh(moved))
+        Ok(requests::finish(tx, call, moved).await?)
     })
     .await
 }

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::{
     accounts::{self, Account},
     config,
-    requests::{self, Call, Outcome},
+    requests::{self, Begun, Call, Outcome},
     uuid_of,
 };
 
@@ -132,11 +132,10 @@ pub(crate) async fn create(
 ) -> Result<Outcome<Invoice>, Error> {
     db::retry("invoices.create", requests::TRIES, || async {
         let mut client = pool.get().await?;
-        let tx = client.transaction().await?;
-        if let Some(answer) = requests::begin(&tx, call, now).await? {
-            tx.commit().await?;
-            return Ok(Outcome::Replayed(answer));
-        }
+        let tx = match requests::begin(&mut client, call, now).await? {
+            Begun::New(tx) => tx,
+            Begun::Known(answer) => return Ok(Outcome::Replayed(answer)),
+        };
         let seen = parent(&tx, caller, id).await?;
         // Locked, so that it is not moved to another tenant while its invoice is being written.
         let account = accounts::store::lock(&tx, seen.key).await?.ok_or(Error::Moved)?;
@@ -161,9 +160,7 @@ pub(crate) async fn create(
             payment: None,
         };
         store::insert(&tx, account.key, &invoice).await?;
-        requests::finish(&tx, call, &invoice).await?;
-        tx.commit().await?;
-        Ok(Outcome::Fresh(invoice))
+        Ok(requests::finish(tx, call, invoice).await?)
     })
     .await
 }
@@ -178,11 +175,10 @@ pub(crate) async fn cancel(
 ) -> Result<Outcome<Invoice>, Error> {
     db::retry("invoices.cancel", requests::TRIES, || async {
         let mut client = pool.get().await?;
-        let tx = client.transaction().await?;
-        if let Some(answer) = requests::begin(&tx, call, now).await? {
-            tx.commit().await?;
-            return Ok(Outcome::Replayed(answer));
-        }
+        let tx = match requests::begin(&mut client, call, now).await? {
+            Begun::New(tx) => tx,
+            Begun::Known(answer) => return Ok(Outcome::Replayed(answer)),
+        };
         let (seen, id) = in_account(&tx, caller, account, id).await?;
         let found = store::lock(&tx, seen.key, id).await?;
         let mut invoice = found.ok_or_else(|| Error::NotFound(name(account, &id)))?;
@@ -191,9 +187,7 @@ pub(crate) async fn cancel(
             InvoiceState::Cancelled | InvoiceState::Issued => Error::Cancelled(invoice.name()),
         })?;
         store::set_state(&tx, seen.key.tenant, &invoice).await?;
-        requests::finish(&tx, call, &invoice).await?;
-        tx.commit().await?;
-        Ok(Outcome::Fresh(invoice))
+        Ok(requests::finish(tx, call, invoice).await?)
     })
     .await
 }

@@ -25,7 +25,7 @@ use crate::{
     invoices::{self, Invoice, InvoiceState},
     ledger::{self, AccountKey, Counter, Kind, Leg, Locked, Place, Posting, TenantNo},
     promised_payments,
-    requests::{self, Call, Outcome},
+    requests::{self, Begun, Call, Outcome},
     uuid_of,
 };
 
@@ -134,11 +134,10 @@ async fn record_once(
     new: &NewPayment,
 ) -> Result<Outcome<Payment>, Error> {
     let mut client = pool.get().await?;
-    let tx = client.transaction().await?;
-    if let Some(answer) = requests::begin(&tx, call, now).await? {
-        tx.commit().await?;
-        return Ok(Outcome::Replayed(answer));
-    }
+    let tx = match requests::begin(&mut client, call, now).await? {
+        Begun::New(tx) => tx,
+        Begun::Known(answer) => return Ok(Outcome::Replayed(answer)),
+    };
     let mut payment = Payment {
         id: adspend_common::id::new_uuid(now),
         tenant: TenantNo::PLATFORM,
@@ -182,9 +181,7 @@ async fn record_once(
         }
     }
     store::insert(&tx, &payment, traced).await?;
-    requests::finish(&tx, call, &payment).await?;
-    tx.commit().await?;
-    Ok(Outcome::Fresh(payment))
+    Ok(requests::finish(tx, call, payment).await?)
 }
 
 /// The invoice that a payment names, with its account, both locked.
@@ -332,11 +329,10 @@ async fn allocate_once(
     asked: &Allocation,
 ) -> Result<Outcome<Payment>, Error> {
     let mut client = pool.get().await?;
-    let tx = client.transaction().await?;
-    if let Some(answer) = requests::begin(&tx, call, now).await? {
-        tx.commit().await?;
-        return Ok(Outcome::Replayed(answer));
-    }
+    let tx = match requests::begin(&mut client, call, now).await? {
+        Begun::New(tx) => tx,
+        Begun::Known(answer) => return Ok(Outcome::Replayed(answer)),
+    };
     let absent = || Error::NotFound(format!("payments/{}", asked.payment));
     let id = uuid_of(&asked.payment).ok_or_else(absent)?;
     let account = accounts::store::find(&tx, &asked.account).await?;
@@ -367,9 +363,7 @@ async fn allocate_once(
     }
     store::allocated(&tx, from, &payment, account.key).await?;
     ledger::write(&tx, locked).await?;
-    requests::finish(&tx, call, &payment).await?;
-    tx.commit().await?;
-    Ok(Outcome::Fresh(payment))
+    Ok(requests::finish(tx, call, payment).await?)
 }
 
 /// One payment, of the tenant when one is given.

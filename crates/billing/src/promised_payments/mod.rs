@@ -24,7 +24,7 @@ use crate::{
     accounts::{self, Account},
     config,
     ledger::{self, AccountKey, Counter, Kind, Leg, Place, Posting},
-    requests::{self, Call, Outcome},
+    requests::{self, Begun, Call, Outcome},
     uuid_of,
 };
 
@@ -128,11 +128,10 @@ pub(crate) async fn take(
 ) -> Result<Outcome<Shown>, Error> {
     db::retry("promised_payments.take", requests::TRIES, || async {
         let mut client = pool.get().await?;
-        let tx = client.transaction().await?;
-        if let Some(answer) = requests::begin(&tx, call, now).await? {
-            tx.commit().await?;
-            return Ok(Outcome::Replayed(answer));
-        }
+        let tx = match requests::begin(&mut client, call, now).await? {
+            Begun::New(tx) => tx,
+            Begun::Known(answer) => return Ok(Outcome::Replayed(answer)),
+        };
         let account = parent(&tx, caller, id, || id.name()).await?;
         let mut locked = ledger::lock(&tx, now, &[account.key]).await?;
         let posted = locked.row(account.key).and_then(ledger::Row::posted).unwrap_or(Balance::ZERO);
@@ -161,9 +160,7 @@ pub(crate) async fn take(
         store::insert(&tx, account.key, &promise).await?;
         ledger::write(&tx, locked).await?;
         let shown = Shown::new(&account, promise, now);
-        requests::finish(&tx, call, &shown).await?;
-        tx.commit().await?;
-        Ok(Outcome::Fresh(shown))
+        Ok(requests::finish(tx, call, shown).await?)
     })
     .await
 }
@@ -178,11 +175,10 @@ pub(crate) async fn repay(
 ) -> Result<Outcome<Shown>, Error> {
     db::retry("promised_payments.repay", requests::TRIES, || async {
         let mut client = pool.get().await?;
-        let tx = client.transaction().await?;
-        if let Some(answer) = requests::begin(&tx, call, now).await? {
-            tx.commit().await?;
-            return Ok(Outcome::Replayed(answer));
-        }
+        let tx = match requests::begin(&mut client, call, now).await? {
+            Begun::New(tx) => tx,
+            Begun::Known(answer) => return Ok(Outcome::Replayed(answer)),
+        };
         let absent = || format!("{}/promisedPayments/{promise}", id.name());
         let account = parent(&tx, caller, id, absent).await?;
         let mut locked = ledger::lock(&tx, now, &[account.key]).await?;
@@ -206,9 +202,7 @@ pub(crate) async fn repay(
         store::pay(&tx, account.key, call.posting_id(), (&repaid, amount), now).await?;
         ledger::write(&tx, locked).await?;
         let shown = Shown::new(&account, repaid, now);
-        requests::finish(&tx, call, &shown).await?;
-        tx.commit().await?;
-        Ok(Outcome::Fresh(shown))
+        Ok(requests::finish(tx, call, shown).await?)
     })
     .await
 }

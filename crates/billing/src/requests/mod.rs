@@ -18,7 +18,7 @@ mod store;
 use std::{fmt, future::Future};
 
 use adspend_common::{
-    db::{self, Tx},
+    db::{self, Client, Tx},
     id::RequestId,
 };
 use chrono::{DateTime, Utc};
@@ -101,22 +101,38 @@ impl db::Contended for Error {
     }
 }
 
-/// Claims the request id, or gives the answer that it has. Waits for an equal request in progress.
-pub(crate) async fn begin<T>(
-    tx: &Tx<'_>,
-    call: &Call<T>,
-    now: DateTime<Utc>,
-) -> Result<Option<Vec<u8>>, Error> {
-    if store::claim(tx, call, now).await? {
-        return Ok(None);
-    }
-    let (hash, answer) = store::replay(tx, call).await?;
-    if hash == call.hash { Ok(Some(answer)) } else { Err(Error::Reused) }
+/// How a request begins.
+pub(crate) enum Begun<'a> {
+    /// Nobody has asked it before: do the work in this transaction and [`finish`] it.
+    New(Tx<'a>),
+    /// It took effect before.
+    Known(Vec<u8>),
 }
 
-/// Writes down the answer, in the transaction of what it tells.
-pub(crate) async fn finish<T>(tx: &Tx<'_>, call: &Call<T>, answer: &T) -> Result<(), Error> {
-    Ok(store::answer(tx, call, (call.encode)(answer)).await?)
+/// Begins the transaction of a request: claims its id, or gives the answer that it has. Waits for an equal
+/// request in progress.
+pub(crate) async fn begin<'a, T>(
+    client: &'a mut Client,
+    call: &Call<T>,
+    now: DateTime<Utc>,
+) -> Result<Begun<'a>, Error> {
+    let tx = client.transaction().await?;
+    if store::claim(&tx, call, now).await? {
+        return Ok(Begun::New(tx));
+    }
+    let (hash, answer) = store::replay(&tx, call).await?;
+    if hash != call.hash {
+        return Err(Error::Reused);
+    }
+    tx.commit().await?;
+    Ok(Begun::Known(answer))
+}
+
+/// Writes down the answer, in the transaction of what it tells, and commits it.
+pub(crate) async fn finish<T>(tx: Tx<'_>, call: &Call<T>, answer: T) -> Result<Outcome<T>, Error> {
+    store::answer(&tx, call, (call.encode)(&answer)).await?;
+    tx.commit().await?;
+    Ok(Outcome::Fresh(answer))
 }
 
 /// Runs work to its end, whether or not the caller waits for it: a handler that is dropped at its deadline
