@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, PoolError, RecyclingMethod, Runtime,
+    Hook, HookError, Manager, ManagerConfig, PoolError, QueueMode, RecyclingMethod, Runtime,
 };
 
 use super::connect::{Connector, SessionTimeouts, parameters, set_up};
@@ -56,6 +56,8 @@ impl Pool {
                     set_up(client, &timeouts).await.map_err(|error| hook_error(&error))
                 })
             }))
+            // The connection that was used last: its backend's caches and plans are the warmest.
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| Error::Refused(format!("the pool cannot be made: {error}")))?;
