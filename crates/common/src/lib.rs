@@ -9,6 +9,7 @@ pub mod id;
 pub mod identity;
 pub mod money;
 pub mod proto;
+pub mod requisites;
 pub mod rpc;
 pub mod server;
 pub mod telemetry;

@@ -28,6 +28,7 @@ const CALLERS: usize = 16;
 const CONNECTIONS: usize = 2;
 /// A payer's tax number with a valid checksum.
 const INN: &str = "7707083893";
+const KPP: &str = "773601001";
 const PAYER: &str = "Bench LLC";
 /// What every funded account gets: no run comes near.
 const FUNDS_UNITS: i64 = 900_000_000;
@@ -126,6 +127,7 @@ async fn create(
                 country_code: "RU".to_owned(),
                 name: PAYER.to_owned(),
                 inn: INN.to_owned(),
+                kpp: KPP.to_owned(),
                 ..LegalEntity::default()
             }),
             ..Account::default()

@@ -19,6 +19,7 @@ use adspend_common::{
     id::AccountId,
     identity::Caller,
     money::{Balance, Currency, Money},
+    requisites,
 };
 use chrono::{DateTime, Utc};
 
@@ -296,7 +297,8 @@ fn apply(account: &mut Account, changes: &Changes) -> Result<(), Error> {
             set(&mut entity.kpp, kpp);
             set(&mut entity.ogrn, ogrn);
             set(&mut entity.address, address);
-            let wrong = rules::wrong_requisites(entity);
+            let changed = part || legal_entity.is_some();
+            let wrong = if changed { rules::wrong_requisites(entity) } else { Vec::new() };
             if wrong.is_empty() { Ok(()) } else { Err(within_entity(&wrong)) }
         }
         None if part => {
@@ -307,8 +309,8 @@ fn apply(account: &mut Account, changes: &Changes) -> Result<(), Error> {
     }
 }
 
-fn within_entity(wrong: &[rules::Wrong]) -> Error {
-    let path = |(field, what): &rules::Wrong| (format!("account.legal_entity.{field}"), *what);
+fn within_entity(wrong: &[requisites::Wrong]) -> Error {
+    let path = |(field, what): &requisites::Wrong| (format!("account.legal_entity.{field}"), *what);
     Error::Wrong(wrong.iter().map(path).collect())
 }
 

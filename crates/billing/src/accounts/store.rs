@@ -1,5 +1,7 @@
 //! The SQL of accounts. Reads balance rows and promises for figures; writes neither.
 
+use std::collections::{HashMap, HashSet};
+
 use adspend_common::{
     db::{self, Client, Params, Row, Tx},
     id::AccountId,
@@ -111,38 +113,49 @@ pub(crate) async fn find(from: &impl Reader, id: &AccountId) -> Result<Option<Ac
     from.rows(FIND, &[id]).await?.first().map(account).transpose()
 }
 
-const FIND_NUMBER: &str = "-- accounts.find_number
+const FIND_NUMBERS: &str = "-- accounts.find_numbers
 SELECT a.tenant_id, a.account_id, a.name, a.kind, o.name AS owner, a.display_name, a.currency,
        a.state, a.country, a.legal_name, a.inn, a.kpp, a.ogrn, a.address, a.email, a.created_at,
        a.revision
 FROM account a JOIN account o ON o.tenant_id = a.tenant_id AND o.account_id = a.tenant_id
-WHERE a.account_id = $1";
+WHERE a.account_id = ANY($1)";
 
-/// The account with this number, in whichever tenant it is now.
-pub(crate) async fn find_number(
+/// The accounts with these numbers, by where they are now.
+pub(crate) async fn find_numbers(
     from: &impl Reader,
-    number: AccountNo,
-) -> Result<Option<Account>, db::Error> {
-    from.rows(FIND_NUMBER, &[&number.0]).await?.first().map(account).transpose()
+    keys: &[AccountKey],
+) -> Result<HashMap<AccountKey, Account>, db::Error> {
+    let numbers: Vec<i64> = keys.iter().map(|key| key.account.0).collect();
+    let rows = from.rows(FIND_NUMBERS, &[&numbers]).await?;
+    let accounts = rows.iter().map(|row| account(row).map(|account| (account.key, account)));
+    accounts.collect()
 }
 
-const FIND_BY_INN: &str = "-- accounts.find_by_inn
+const FIND_BY_INNS: &str = "-- accounts.find_by_inns
 SELECT a.tenant_id, a.account_id, a.name, a.kind, a.name AS owner, a.display_name, a.currency,
        a.state, a.country, a.legal_name, a.inn, a.kpp, a.ogrn, a.address, a.email, a.created_at,
        a.revision
-FROM account a
-WHERE a.inn = $1 AND a.tenant_id = a.account_id AND a.inn <> ''
-LIMIT 2";
+FROM unnest($1::text[]) AS asked (inn)
+CROSS JOIN LATERAL (
+    SELECT * FROM account f
+    WHERE f.inn = asked.inn AND f.tenant_id = f.account_id AND f.inn <> '' LIMIT 2
+) a";
 
-/// The owner of a tenant with this INN, when it is exactly one.
-pub(crate) async fn only_owner_with_inn(
+/// The owners of tenants with these INNs, each where it is exactly one.
+pub(crate) async fn only_owners_with_inns(
     from: &impl Reader,
-    inn: &str,
-) -> Result<Option<Account>, db::Error> {
-    match from.rows(FIND_BY_INN, &[&inn]).await?.as_slice() {
-        [only] => account(only).map(Some),
-        _ => Ok(None),
+    inns: &[&str],
+) -> Result<HashMap<String, Account>, db::Error> {
+    let mut owners: HashMap<String, Account> = HashMap::new();
+    let mut shared: HashSet<String> = HashSet::new();
+    for row in from.rows(FIND_BY_INNS, &[&inns]).await? {
+        let inn: String = row.try_get("inn")?;
+        if owners.insert(inn.clone(), account(&row)?).is_some() {
+            shared.insert(inn);
+        }
     }
+    owners.retain(|inn, _| !shared.contains(inn));
+    Ok(owners)
 }
 
 const LOCK: &str = "-- accounts.lock

@@ -6,6 +6,7 @@ use adspend_common::{
     id::{AccountId, RequestId, ResourceId, parse_name, parse_path},
     identity::Caller,
     proto::adspend::billing::v1 as pb,
+    requisites,
     rpc::{self, PageScope, Refusal, Violations},
 };
 use tonic::{Request, Response, Status};
@@ -22,15 +23,14 @@ pub(crate) struct Payments(pub(crate) Arc<Shared>);
 
 fn decode_payer(v: &mut Violations, payer: &pb::Payer) -> Option<Payer> {
     let name = v.text("name", &payer.name, 512);
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let inn = matches!(payer.inn.len(), 10 | 12) && digits(&payer.inn);
+    let inn = requisites::inn(&payer.inn).is_some();
     if !inn {
-        v.add("inn", "must be 10 or 12 digits");
+        v.add("inn", "must be 10 or 12 digits with valid check digits");
     }
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let kpp = payer.kpp.is_empty() || (payer.kpp.len() == 9 && plain(&payer.kpp));
+    let kpp = payer.kpp.is_empty() || requisites::is_kpp(&payer.kpp.to_ascii_uppercase());
     if !kpp {
-        v.add("kpp", "must be 9 digits or Latin letters, or empty");
+        v.add("kpp", "must be 4 digits, 2 digits or Latin letters, and 3 digits, or empty");
     }
     let bank_account = payer.bank_account.len() <= 34 && plain(&payer.bank_account);
     if !bank_account {

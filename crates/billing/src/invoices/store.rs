@@ -1,5 +1,7 @@
 //! The SQL of invoices.
 
+use std::collections::HashMap;
+
 use adspend_common::db::{self, Client, Row, Tx};
 use uuid::Uuid;
 
@@ -119,20 +121,51 @@ pub(crate) async fn lock(
     tx.rows(LOCK, &[&key.tenant.0, &key.account.0, &id]).await?.first().map(invoice).transpose()
 }
 
-const FIND_NUMBER: &str = "-- invoices.find_number
-SELECT tenant_id, account_id, invoice_id FROM invoice WHERE number = $1";
+const FIND_NUMBERS: &str = "-- invoices.find_numbers
+SELECT tenant_id, account_id, invoice_id FROM invoice WHERE number = ANY($1)";
 
-/// Where the invoice with this number is.
-pub(crate) async fn find_number(
+/// Where the invoices with these numbers are.
+pub(crate) async fn find_numbers(
     tx: &Tx<'_>,
-    number: &str,
-) -> Result<Option<(AccountKey, Uuid)>, db::Error> {
-    let Some(row) = tx.query_opt(FIND_NUMBER, &[&number]).await? else { return Ok(None) };
-    let key = AccountKey {
-        tenant: TenantNo(row.try_get("tenant_id")?),
-        account: AccountNo(row.try_get("account_id")?),
-    };
-    Ok(Some((key, row.try_get("invoice_id")?)))
+    numbers: &[String],
+) -> Result<Vec<(AccountKey, Uuid)>, db::Error> {
+    let mut found = Vec::new();
+    for row in tx.query(FIND_NUMBERS, &[&numbers]).await? {
+        let tenant = TenantNo(row.try_get("tenant_id")?);
+        let account = AccountNo(row.try_get("account_id")?);
+        found.push((AccountKey { tenant, account }, row.try_get("invoice_id")?));
+    }
+    Ok(found)
+}
+
+const LOCK_ALL: &str = "-- invoices.lock_all
+SELECT i.tenant_id, i.account_id, i.invoice_id, a.name AS account, i.serial, i.number,
+       i.amount_micros, i.currency, i.state, i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by,
+       i.created_at, i.paid_at, i.payment_id
+FROM unnest($1::bigint[], $2::bigint[], $3::uuid[]) AS k (tenant_id, account_id, invoice_id)
+JOIN invoice i ON i.tenant_id = k.tenant_id AND i.account_id = k.account_id
+     AND i.invoice_id = k.invoice_id
+JOIN account a ON a.tenant_id = i.tenant_id AND a.account_id = i.account_id
+ORDER BY i.invoice_id
+FOR NO KEY UPDATE OF i";
+
+/// Invoices by their numbers, locked in the order of their ids; those that have left their tenant are left
+/// out.
+pub(crate) async fn lock_all(
+    tx: &Tx<'_>,
+    keys: &[(AccountKey, Uuid)],
+) -> Result<HashMap<String, (AccountKey, Invoice)>, db::Error> {
+    let tenants: Vec<i64> = keys.iter().map(|(key, _)| key.tenant.0).collect();
+    let accounts: Vec<i64> = keys.iter().map(|(key, _)| key.account.0).collect();
+    let ids: Vec<Uuid> = keys.iter().map(|(_, id)| *id).collect();
+    let mut locked = HashMap::with_capacity(keys.len());
+    for row in tx.query(LOCK_ALL, &[&tenants, &accounts, &ids]).await? {
+        let tenant = TenantNo(row.try_get("tenant_id")?);
+        let account = AccountNo(row.try_get("account_id")?);
+        let found = invoice(&row)?;
+        locked.insert(found.number.clone(), (AccountKey { tenant, account }, found));
+    }
+    Ok(locked)
 }
 
 const SET_STATE: &str = "-- invoices.set_state
@@ -148,6 +181,26 @@ pub(crate) async fn set_state(
     let Invoice { id, state, paid_at, payment, .. } = invoice;
     let set = tx.execute(SET_STATE, &[&tenant.0, id, &state.number(), paid_at, payment]).await?;
     db::exactly_one(set, "invoices.set_state")
+}
+
+const SET_STATES: &str = "-- invoices.set_states
+UPDATE invoice i SET state = v.state, paid_at = v.paid_at, payment_id = v.payment_id
+FROM unnest($1::bigint[], $2::uuid[], $3::smallint[], $4::timestamptz[], $5::uuid[])
+     AS v (tenant_id, invoice_id, state, paid_at, payment_id)
+WHERE i.tenant_id = v.tenant_id AND i.invoice_id = v.invoice_id";
+
+/// The same for many locked invoices.
+pub(crate) async fn set_states(
+    tx: &Tx<'_>,
+    invoices: &[(TenantNo, Invoice)],
+) -> Result<(), db::Error> {
+    let tenants: Vec<i64> = invoices.iter().map(|(tenant, _)| tenant.0).collect();
+    let ids: Vec<Uuid> = invoices.iter().map(|(_, invoice)| invoice.id).collect();
+    let states: Vec<i16> = invoices.iter().map(|(_, invoice)| invoice.state.number()).collect();
+    let paid_at: Vec<_> = invoices.iter().map(|(_, invoice)| invoice.paid_at).collect();
+    let payments: Vec<_> = invoices.iter().map(|(_, invoice)| invoice.payment).collect();
+    let set = tx.execute(SET_STATES, &[&tenants, &ids, &states, &paid_at, &payments]).await?;
+    db::exactly(set, invoices.len(), "invoices.set_states")
 }
 
 const LIST: &str = "-- invoices.list

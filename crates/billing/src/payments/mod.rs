@@ -5,13 +5,16 @@
 //! the payer's INN, else the platform; also on the platform when the currency is not the account's, so that
 //! a tenant's books stay in one currency. Whatever credits an account repays overdue promises first.
 //!
+//! Beside `rules.rs` and `store.rs`: `booking.rs`, which books any number of them in one transaction.
+//!
 //! Deliberately not here: reading bank statements, refunds.
 
+mod booking;
 pub(crate) mod rules;
 pub(crate) mod store;
 
 use adspend_common::{
-    db::{self, Pool, Tx},
+    db::{self, Pool},
     id::{AccountId, ResourceId},
     identity::Caller,
     money::{Currency, Money},
@@ -21,14 +24,16 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{
-    accounts::{self, Account, AccountKind},
-    invoices::{self, Invoice, InvoiceState},
-    ledger::{self, AccountKey, Counter, Kind, Leg, Locked, Place, Posting, TenantNo},
-    promised_payments,
+    accounts::{self, AccountKind},
+    invoices,
+    ledger::{self, TenantNo},
+    promised_payments::Debts,
     requests::{self, Begun, Call, Outcome},
     uuid_of,
 };
 
+use booking::Funds;
+pub(crate) use booking::{Arrival, Once};
 pub(crate) use rules::{Refusal, Unmatched};
 
 /// Where a payment stands.
@@ -138,164 +143,11 @@ async fn record_once(
         Begun::New(tx) => tx,
         Begun::Known(answer) => return Ok(Outcome::Replayed(answer)),
     };
-    let mut payment = Payment {
-        id: adspend_common::id::new_uuid(now),
-        tenant: TenantNo::PLATFORM,
-        serial: store::next_serial(&tx).await?,
-        sent: new.clone(),
-        state: PaymentState::Unallocated,
-        reason: None,
-        account: None,
-        invoice: None,
-        collected: Money::ZERO,
-        created_at: now,
-        credited_at: None,
-    };
-    let named = Named::find(&tx, now, &new.purpose).await?;
-    let mut traced = None;
-    match (rules::matches(new, named.as_ref().map(|named| &named.invoice)), named) {
-        (Ok(()), Some(Named { account, mut locked, invoice })) => {
-            credit(&tx, &mut locked, call, (&mut payment, &account), Funds::Fresh).await?;
-            pay_invoice(&tx, &mut payment, &account, invoice).await?;
-            ledger::write(&tx, locked).await?;
-        }
-        (verdict, named) => {
-            payment.reason = Some(verdict.err().unwrap_or(Unmatched::NumberNotFound));
-            let (mut locked, owner) = match named {
-                Some(named) => (named.locked, Some(named.account)),
-                None => (
-                    ledger::lock(&tx, now, &[]).await?,
-                    accounts::store::only_owner_with_inn(&tx, &new.payer.inn).await?,
-                ),
-            };
-            if let Some(owner) = owner {
-                traced = Some(owner.key.account);
-                if owner.currency == new.currency {
-                    payment.tenant = owner.key.tenant;
-                }
-            }
-            let (bank, free) = (Counter::Bank, Counter::Unallocated);
-            let leg = between(Kind::UnallocatedIn, bank, free, &payment);
-            post(&mut locked, call, payment.tenant, vec![leg])?;
-            ledger::write(&tx, locked).await?;
-        }
-    }
-    store::insert(&tx, &payment, traced).await?;
+    let (id, once) = (adspend_common::id::new_uuid(now), Once::of(call));
+    let arrivals = vec![Arrival { id, once, sent: new.clone() }];
+    let booked = booking::book(&tx, now, arrivals).await?.pop();
+    let payment = booked.expect("one payment was given to be booked");
     Ok(requests::finish(tx, call, payment).await?)
-}
-
-/// The invoice that a payment names, with its account, both locked.
-struct Named {
-    account: Account,
-    locked: Locked,
-    invoice: Invoice,
-}
-
-impl Named {
-    async fn find(tx: &Tx<'_>, now: DateTime<Utc>, purpose: &str) -> Result<Option<Named>, Error> {
-        let Some(number) = rules::invoice_number(purpose) else { return Ok(None) };
-        let Some((key, id)) = invoices::store::find_number(tx, &number).await? else {
-            return Ok(None);
-        };
-        let locked = ledger::lock(tx, now, &[key]).await?;
-        let invoice = invoices::store::lock(tx, key, id).await?.ok_or(Error::Moved)?;
-        let account = accounts::store::find_number(tx, key.account).await?.ok_or(Error::Moved)?;
-        if account.key != key {
-            return Err(Error::Moved);
-        }
-        Ok(Some(Named { account, locked, invoice }))
-    }
-}
-
-/// Where credited money comes from.
-enum Funds {
-    /// Just arrived.
-    Fresh,
-    /// Free funds of a tenant.
-    Free(TenantNo),
-}
-
-/// Credits the whole payment to a locked account; overdue promises are repaid out of it in the same posting.
-async fn credit(
-    tx: &Tx<'_>,
-    locked: &mut Locked,
-    call: &Call<Payment>,
-    (payment, account): (&mut Payment, &Account),
-    funds: Funds,
-) -> Result<(), Error> {
-    let AccountKey { tenant, account: number } = account.key;
-    let now = payment.credited_at.unwrap_or(payment.created_at);
-    let main = Place::Main(number);
-    let mut legs = match funds {
-        Funds::Fresh => vec![leg(Kind::Deposit, Place::Counter(Counter::Bank), main, payment)],
-        Funds::Free(of) => {
-            let free = Place::Counter(Counter::Unallocated);
-            let mut legs = Vec::new();
-            if of != tenant {
-                // Free funds of another tenant leave it and arrive here: two postings, one transaction.
-                let (bank, free) = (Counter::Bank, Counter::Unallocated);
-                let out = between(Kind::UnallocatedOut, free, bank, payment);
-                post(locked, call, of, vec![out])?;
-                legs.push(between(Kind::UnallocatedIn, bank, free, payment));
-            }
-            legs.push(leg(Kind::Allocation, free, main, payment));
-            legs
-        }
-    };
-    let amount = payment.sent.amount;
-    let collected =
-        promised_payments::due_from(tx, account, amount, call.posting_id(), now).await?;
-    payment.collected = rules::sum(collected.iter().map(|leg| leg.amount));
-    legs.extend(collected);
-    post(locked, call, tenant, legs)?;
-    payment.tenant = tenant;
-    payment.account = Some(account.id.clone());
-    payment.credited_at = Some(now);
-    payment.state = match funds {
-        Funds::Fresh => PaymentState::Credited,
-        Funds::Free(_) => PaymentState::Allocated,
-    };
-    Ok(())
-}
-
-async fn pay_invoice(
-    tx: &Tx<'_>,
-    payment: &mut Payment,
-    account: &Account,
-    invoice: Invoice,
-) -> Result<(), Error> {
-    payment.invoice = Some(invoice.id);
-    let paid = Invoice {
-        state: InvoiceState::Paid,
-        paid_at: payment.credited_at,
-        payment: Some(payment.id),
-        ..invoice
-    };
-    Ok(invoices::store::set_state(tx, account.key.tenant, &paid).await?)
-}
-
-fn leg(kind: Kind, from: Place, to: Place, payment: &Payment) -> Leg {
-    let object = Some(name(&payment.id).into());
-    Leg { kind, from, to, amount: payment.sent.amount, object }
-}
-
-fn between(kind: Kind, from: Counter, to: Counter, payment: &Payment) -> Leg {
-    leg(kind, Place::Counter(from), Place::Counter(to), payment)
-}
-
-fn post(
-    locked: &mut Locked,
-    call: &Call<Payment>,
-    tenant: TenantNo,
-    legs: Vec<Leg>,
-) -> Result<(), Error> {
-    let (id, payload_hash) = (call.posting_id(), call.short_hash());
-    let posting = Posting { id, tenant, legs, payload_hash };
-    match locked.post(&posting) {
-        Ok(_) => Ok(()),
-        Err(ledger::Refusal::UnknownAccount(_)) => Err(Error::Moved),
-        Err(refusal) => Err(ledger::Error::Refused(refusal).into()),
-    }
 }
 
 /// Which free funds go where.
@@ -353,13 +205,17 @@ async fn allocate_once(
     }
     let from = payment.tenant;
     payment.credited_at = Some(now);
-    credit(&tx, &mut locked, call, (&mut payment, &account), Funds::Free(from)).await?;
+    let mut debts = Debts::of(&tx, &[account.key], now).await?;
+    let parts = (&mut locked, &mut debts);
+    booking::credit(parts, Once::of(call), (&mut payment, &account), Funds::Free(from))?;
+    debts.write(&tx).await?;
     if let Some(invoice) = &asked.invoice {
         let absent = || Error::NotFound(format!("{}/invoices/{invoice}", account.id.name()));
         let id = uuid_of(invoice).ok_or_else(absent)?;
-        let invoice = invoices::store::lock(&tx, account.key, id).await?.ok_or_else(absent)?;
+        let mut invoice = invoices::store::lock(&tx, account.key, id).await?.ok_or_else(absent)?;
         rules::payable(&invoice)?;
-        pay_invoice(&tx, &mut payment, &account, invoice).await?;
+        booking::pay(&mut payment, &mut invoice);
+        invoices::store::set_state(&tx, account.key.tenant, &invoice).await?;
     }
     store::allocated(&tx, from, &payment, account.key).await?;
     ledger::write(&tx, locked).await?;

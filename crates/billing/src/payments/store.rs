@@ -3,7 +3,7 @@
 use adspend_common::db::{self, Client, Row, Tx};
 use uuid::Uuid;
 
-use super::{Listed, NewPayment, Payer, Payment, PaymentState, Unmatched};
+use super::{Listed, NewPayment, Payer, Payment, PaymentState, Unmatched, booking::Booked};
 use crate::ledger::{AccountKey, AccountNo, TenantNo};
 
 impl PaymentState {
@@ -62,57 +62,57 @@ fn payment(row: &Row) -> Result<Payment, db::Error> {
     })
 }
 
-const NEXT_SERIAL: &str = "-- payments.next_serial
-SELECT nextval('payment_serial_seq')";
+const NEXT_SERIALS: &str = "-- payments.next_serials
+SELECT nextval('payment_serial_seq') FROM generate_series(1, $1::bigint)";
 
-pub(super) async fn next_serial(tx: &Tx<'_>) -> Result<i64, db::Error> {
-    Ok(tx.query_one(NEXT_SERIAL, &[]).await?.try_get(0)?)
+pub(super) async fn next_serials(tx: &Tx<'_>, count: usize) -> Result<Vec<i64>, db::Error> {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let rows = tx.query(NEXT_SERIALS, &[&count]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 const INSERT: &str = "-- payments.insert
 INSERT INTO payment (tenant_id, payment_id, serial, amount_micros, currency, state, reason, account_id,
                      invoice_id, traced_account_id, collected_micros, payer_name, payer_inn, payer_kpp,
                      payer_bank_account, purpose, document_number, document_day, created_at, credited_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT account_id FROM account WHERE name = $8), $9, $10, $11, $12,
-        $13, $14, $15, $16, $17, $18, $19, $20)";
+SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::smallint[],
+                     $7::text[], $8::bigint[], $9::uuid[], $10::bigint[], $11::bigint[], $12::text[],
+                     $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::date[],
+                     $19::timestamptz[], $20::timestamptz[])";
 
-/// Writes a new payment, and the account that it points at when it was not credited.
-pub(super) async fn insert(
-    tx: &Tx<'_>,
-    payment: &Payment,
-    traced: Option<AccountNo>,
-) -> Result<(), db::Error> {
-    let Payment { id, tenant, serial, sent, state, reason, account, .. } = payment;
-    let NewPayment { amount, currency, payer, purpose, document_number, document_day } = sent;
-    let (reason, traced) = (reason.map(Unmatched::name), traced.map(|account| account.0));
+/// Writes new payments, with the accounts that they point at when they were not credited.
+pub(super) async fn insert(tx: &Tx<'_>, booked: &[Booked]) -> Result<(), db::Error> {
+    fn column<'b, T>(booked: &'b [Booked], of: impl Fn(&'b Booked) -> T) -> Vec<T> {
+        booked.iter().map(of).collect()
+    }
     let inserted = tx
         .execute(
             INSERT,
             &[
-                &tenant.0,
-                id,
-                serial,
-                amount,
-                currency,
-                &state.number(),
-                &reason,
-                account,
-                &payment.invoice,
-                &traced,
-                &payment.collected,
-                &payer.name,
-                &payer.inn,
-                &payer.kpp,
-                &payer.bank_account,
-                purpose,
-                document_number,
-                document_day,
-                &payment.created_at,
-                &payment.credited_at,
+                &column(booked, |row| row.payment.tenant.0),
+                &column(booked, |row| row.payment.id),
+                &column(booked, |row| row.payment.serial),
+                &column(booked, |row| row.payment.sent.amount),
+                &column(booked, |row| row.payment.sent.currency),
+                &column(booked, |row| row.payment.state.number()),
+                &column(booked, |row| row.payment.reason.map(Unmatched::name)),
+                &column(booked, |row| row.account.map(|account| account.0)),
+                &column(booked, |row| row.payment.invoice),
+                &column(booked, |row| row.traced.map(|account| account.0)),
+                &column(booked, |row| row.payment.collected),
+                &column(booked, |row| row.payment.sent.payer.name.as_str()),
+                &column(booked, |row| row.payment.sent.payer.inn.as_str()),
+                &column(booked, |row| row.payment.sent.payer.kpp.as_str()),
+                &column(booked, |row| row.payment.sent.payer.bank_account.as_str()),
+                &column(booked, |row| row.payment.sent.purpose.as_str()),
+                &column(booked, |row| row.payment.sent.document_number.as_str()),
+                &column(booked, |row| row.payment.sent.document_day),
+                &column(booked, |row| row.payment.created_at),
+                &column(booked, |row| row.payment.credited_at),
             ],
         )
         .await?;
-    db::exactly_one(inserted, "payments.insert")
+    db::exactly(inserted, booked.len(), "payments.insert")
 }
 
 const FIND: &str = "-- payments.find

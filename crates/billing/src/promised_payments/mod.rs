@@ -2,7 +2,7 @@
 //!
 //! Several may be open; each is repaid by itself. Until its due day is over, money that comes in does not
 //! touch it; from 00:00 Moscow time of the next day the next external payment goes to it first
-//! `payments` calls [`due_from`] and books what [`rules::collect`] says.
+//! `payments` asks [`Debts::due_from`] and books what [`rules::collect`] says.
 //!
 //! Promises of an agency change only under the lock of its balance row, so what is read after the lock holds.
 
@@ -10,6 +10,8 @@ pub(crate) mod rules;
 pub(crate) mod store;
 #[cfg(test)]
 mod tests;
+
+use std::collections::HashMap;
 
 use adspend_common::{
     db::{self, Pool, Tx},
@@ -253,26 +255,57 @@ pub(crate) async fn list(
     Ok(promises.into_iter().map(|promise| Shown::new(&account, promise, now)).collect())
 }
 
-/// The legs that repay overdue promises of an account out of an external payment, and their rows written.
-/// Call it with the account's balance row locked.
-pub(crate) async fn due_from(
-    tx: &Tx<'_>,
-    account: &Account,
-    payment: Money,
-    posting: Uuid,
+/// The open promises of accounts whose balance rows are locked, to be repaid out of what comes in.
+#[derive(Debug)]
+pub(crate) struct Debts {
     now: DateTime<Utc>,
-) -> Result<Vec<Leg>, db::Error> {
-    let promises = store::open(tx, account.key).await?;
-    let mut legs = Vec::new();
-    for (promise, part) in rules::collect(&promises, payment, now) {
-        store::pay(tx, account.key, posting, (&promise.paid(part, now), part), now).await?;
-        legs.push(Leg {
-            kind: Kind::PromiseCollected,
-            from: Place::Main(account.key.account),
-            to: Place::Counter(Counter::Promised),
-            amount: part,
-            object: Some(name(&account.id, &promise.id).into()),
-        });
+    open: HashMap<AccountKey, Vec<Promise>>,
+    repaid: Vec<(AccountKey, Uuid, Promise, Money)>,
+}
+
+impl Debts {
+    /// What is open now.
+    pub(crate) async fn of(
+        tx: &Tx<'_>,
+        keys: &[AccountKey],
+        now: DateTime<Utc>,
+    ) -> Result<Debts, db::Error> {
+        let open = if keys.is_empty() { HashMap::new() } else { store::open(tx, keys).await? };
+        Ok(Debts { now, open, repaid: Vec::new() })
     }
-    Ok(legs)
+
+    /// The legs that repay overdue promises of an account out of an external payment.
+    pub(crate) fn due_from(
+        &mut self,
+        account: &Account,
+        payment: Money,
+        posting: Uuid,
+    ) -> Vec<Leg> {
+        let Some(promises) = self.open.get_mut(&account.key) else { return Vec::new() };
+        let mut legs = Vec::new();
+        for (promise, part) in rules::collect(promises, payment, self.now) {
+            let rest = promise.paid(part, self.now);
+            legs.push(Leg {
+                kind: Kind::PromiseCollected,
+                from: Place::Main(account.key.account),
+                to: Place::Counter(Counter::Promised),
+                amount: part,
+                object: Some(name(&account.id, &promise.id).into()),
+            });
+            promises.retain(|open| open.id != promise.id);
+            if !rest.outstanding.is_zero() {
+                promises.push(rest.clone());
+            }
+            self.repaid.push((account.key, posting, rest, part));
+        }
+        legs
+    }
+
+    /// Writes what was repaid.
+    pub(crate) async fn write(self, tx: &Tx<'_>) -> Result<(), db::Error> {
+        for (key, posting, promise, part) in &self.repaid {
+            store::pay(tx, *key, *posting, (promise, *part), self.now).await?;
+        }
+        Ok(())
+    }
 }

@@ -1,5 +1,7 @@
 //! The SQL of promised payments. Reads payments for the turnover and the balance row for the terms.
 
+use std::collections::HashMap;
+
 use adspend_common::{
     db::{self, Client, Row, Tx},
     money::{Balance, Money},
@@ -8,7 +10,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::Promise;
-use crate::{accounts::store::Reader, ledger::AccountKey};
+use crate::{
+    accounts::store::Reader,
+    ledger::{AccountKey, AccountNo, TenantNo},
+};
 
 /// Promises that are looked at for one decision. Activations are limited, so an agency has a handful.
 const MOST: i64 = 500;
@@ -44,16 +49,31 @@ pub(super) async fn of_account(
 const MOST_COLLECTED: i64 = 60;
 
 const OPEN: &str = "-- promised_payments.open
-SELECT promise_id, amount_micros, outstanding_micros, due_day, created_at, repaid_at
-FROM promised_payment
-WHERE tenant_id = $1 AND account_id = $2 AND outstanding_micros > 0
-ORDER BY due_day, created_at, promise_id
-LIMIT $3";
+SELECT k.tenant_id, k.account_id, p.promise_id, p.amount_micros, p.outstanding_micros, p.due_day,
+       p.created_at, p.repaid_at
+FROM unnest($1::bigint[], $2::bigint[]) AS k (tenant_id, account_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM promised_payment o
+    WHERE o.tenant_id = k.tenant_id AND o.account_id = k.account_id AND o.outstanding_micros > 0
+    ORDER BY o.due_day, o.created_at, o.promise_id
+    LIMIT $3
+) p
+ORDER BY p.due_day, p.created_at, p.promise_id";
 
-/// The open promises of an account, the oldest due day first.
-pub(super) async fn open(tx: &Tx<'_>, key: AccountKey) -> Result<Vec<Promise>, db::Error> {
-    let rows = tx.query(OPEN, &[&key.tenant.0, &key.account.0, &MOST_COLLECTED]).await?;
-    rows.iter().map(promise).collect()
+/// The open promises of accounts, the oldest due day first.
+pub(super) async fn open(
+    tx: &Tx<'_>,
+    keys: &[AccountKey],
+) -> Result<HashMap<AccountKey, Vec<Promise>>, db::Error> {
+    let (tenants, accounts): (Vec<i64>, Vec<i64>) =
+        keys.iter().map(|key| (key.tenant.0, key.account.0)).unzip();
+    let mut open: HashMap<AccountKey, Vec<Promise>> = HashMap::new();
+    for row in tx.query(OPEN, &[&tenants, &accounts, &MOST_COLLECTED]).await? {
+        let tenant = TenantNo(row.try_get("tenant_id")?);
+        let account = AccountNo(row.try_get("account_id")?);
+        open.entry(AccountKey { tenant, account }).or_default().push(promise(&row)?);
+    }
+    Ok(open)
 }
 
 const FIND: &str = "-- promised_payments.find

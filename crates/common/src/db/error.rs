@@ -188,6 +188,14 @@ pub fn exactly_one(count: u64, statement: &'static str) -> Result<(), Error> {
     }
 }
 
+/// The statement touched so many rows, or something is wrong with it.
+pub fn exactly(touched: u64, rows: usize, statement: &str) -> Result<(), Error> {
+    if usize::try_from(touched) == Ok(rows) {
+        return Ok(());
+    }
+    Err(Error::other(format!("{statement} touched {touched} rows instead of {rows}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,7 +23,7 @@ use chrono::{DateTime, Utc};
 use crate::time::{Anchored, Clock};
 
 pub use client::{Client, Params, Sql, Tx};
-pub use error::{Busy, Error, exactly_one};
+pub use error::{Busy, Error, exactly, exactly_one};
 pub use migrate::{Migration, Migrations};
 pub use pool::{Pool, PoolStatus};
 pub use retry::{Contended, retry};
