@@ -3,11 +3,13 @@
 pub mod accounts;
 pub mod app;
 pub mod config;
+mod events;
 mod grpc;
 pub mod holds;
 mod invoices;
 mod jobs;
 pub mod ledger;
+mod notices;
 mod payments;
 mod promised_payments;
 mod requests;
@@ -37,6 +39,10 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
         Migration {
             name: "0008_payments_by_account",
             sql: include_str!("../migrations/0008_payments_by_account.sql"),
+        },
+        Migration {
+            name: "0009_events_and_notices",
+            sql: include_str!("../migrations/0009_events_and_notices.sql"),
         },
     ],
 );

@@ -7,6 +7,7 @@ pub mod db;
 pub mod devpg;
 pub mod id;
 pub mod identity;
+mod json;
 pub mod money;
 pub mod proto;
 pub mod requisites;

@@ -24,6 +24,7 @@ use adspend_common::{
 use chrono::{DateTime, Utc};
 
 use crate::{
+    events::{self, AccountFacts as Facts, Event},
     ledger::{self, AccountKey, State, TenantNo},
     requests::{self, Begun, Call, Outcome},
 };
@@ -240,6 +241,8 @@ async fn create_once(
     };
     let account = store::insert(&tx, tenant, new, now).await?;
     ledger::open_balance(&tx, account.key, now).await?;
+    let event = Event::AccountCreated(facts(&account));
+    events::record(&tx, now, &account, &event).await?;
     Ok(requests::finish(tx, call, account).await?)
 }
 
@@ -264,9 +267,16 @@ pub(crate) async fn update(
         }
         apply(&mut account, changes)?;
         account.revision = store::update(&tx, &account).await?;
+        let event = Event::AccountUpdated(facts(&account));
+        events::record(&tx, now, &account, &event).await?;
         Ok(requests::finish(tx, call, account).await?)
     })
     .await
+}
+
+/// What events say of an account.
+fn facts(account: &Account) -> Facts {
+    Facts { agency: account.agency().cloned() }
 }
 
 /// The account with the changes; what they make of the payer must be sound as a whole.
@@ -336,13 +346,15 @@ pub(crate) async fn set_state(
         }
         account.state = state;
         account.revision = store::update(&tx, &account).await?;
-        let money = match state {
-            AccountState::Active => State::Active,
-            AccountState::Blocked => State::Blocked,
-            AccountState::Closed => State::Closed,
+        let facts = facts(&account);
+        let (money, event) = match state {
+            AccountState::Active => (State::Active, Event::AccountUnblocked(facts)),
+            AccountState::Blocked => (State::Blocked, Event::AccountBlocked(facts)),
+            AccountState::Closed => (State::Closed, Event::AccountUpdated(facts)),
         };
         ledger::set_state(&tx, account.key, money).await?;
         ledger::write(&tx, locked).await?;
+        events::record(&tx, now, &account, &event).await?;
         Ok(requests::finish(tx, call, account).await?)
     })
     .await

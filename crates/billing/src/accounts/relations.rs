@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Account, AccountKind, Error, get, rules, store};
 use crate::{
+    events::{self, AccountFacts, Event},
     holds,
     ledger::{
         self, AccountKey, AccountNo, Counter, Kind, Leg, Locked, Place, Posting, Refusal, State,
@@ -45,7 +46,10 @@ pub(crate) async fn attach(
             return Err(Error::NotAttachable { account: id.name(), why });
         }
         moving.post(call)?;
+        let before = moving.account.clone();
         let moved = moving.finish(&tx, AccountKind::Client, &agency.id).await?;
+        let event = Event::ClientAttached(AccountFacts { agency: Some(agency.id) });
+        record(&tx, now, [&before, &moved], &event).await?;
         Ok(requests::finish(tx, call, moved).await?)
     })
     .await
@@ -78,10 +82,26 @@ pub(crate) async fn detach(
             return Err(Error::NotDetachable { account: id.name(), why });
         }
         moving.post(call)?;
+        let before = moving.account.clone();
         let moved = moving.finish(&tx, AccountKind::Advertiser, id).await?;
+        let event = Event::ClientDetached(AccountFacts { agency: before.agency().cloned() });
+        record(&tx, now, [&before, &moved], &event).await?;
         Ok(requests::finish(tx, call, moved).await?)
     })
     .await
+}
+
+/// Tells both tenants.
+async fn record(
+    tx: &Tx<'_>,
+    now: DateTime<Utc>,
+    sides: [&Account; 2],
+    event: &Event,
+) -> Result<(), db::Error> {
+    for account in sides {
+        events::record(tx, now, account, event).await?;
+    }
+    Ok(())
 }
 
 /// A move in progress, with both balance rows and the account locked.

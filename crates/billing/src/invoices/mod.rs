@@ -21,6 +21,8 @@ use uuid::Uuid;
 use crate::{
     accounts::{self, Account},
     config,
+    events::{self, Event, InvoiceFacts},
+    payments,
     requests::{self, Begun, Call, Outcome},
     uuid_of,
 };
@@ -58,6 +60,16 @@ impl Invoice {
     /// `accounts/{account}/invoices/{invoice}`.
     pub(crate) fn name(&self) -> String {
         name(&self.account, &self.id)
+    }
+
+    /// What events say of it.
+    pub(crate) fn facts(&self) -> InvoiceFacts {
+        InvoiceFacts {
+            invoice: self.name(),
+            number: self.number.clone(),
+            amount: self.amount,
+            payment: self.payment.as_ref().map(payments::name),
+        }
     }
 }
 
@@ -160,6 +172,7 @@ pub(crate) async fn create(
             payment: None,
         };
         store::insert(&tx, account.key, &invoice).await?;
+        events::record(&tx, now, &account, &Event::InvoiceIssued(invoice.facts())).await?;
         Ok(requests::finish(tx, call, invoice).await?)
     })
     .await
@@ -187,6 +200,7 @@ pub(crate) async fn cancel(
             InvoiceState::Cancelled | InvoiceState::Issued => Error::Cancelled(invoice.name()),
         })?;
         store::set_state(&tx, seen.key.tenant, &invoice).await?;
+        events::record(&tx, now, &seen, &Event::InvoiceCancelled(invoice.facts())).await?;
         Ok(requests::finish(tx, call, invoice).await?)
     })
     .await

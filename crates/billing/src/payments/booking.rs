@@ -7,7 +7,7 @@
 //! | lock the balances of their accounts in id order, then the invoices | 2, or 3 when holds have expired |
 //! | read the accounts, the owners of the other payers' INNs, the promises | 3 |
 //! | decide one after another, in memory | 0 |
-//! | write promises, invoices, payments, the ledger | 3, and 1 for each promise repaid |
+//! | write promises, invoices, payments, the ledger, events | 4, and a few for each promise repaid |
 //!
 //! A second payment of one invoice in the same transaction finds it paid by the first.
 
@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::{Error, NewPayment, Payment, PaymentState, Unmatched, name, rules, store};
 use crate::{
     accounts::{self, Account},
+    events::{self, Event, Subject},
     invoices::{self, Invoice, InvoiceState},
     ledger::{self, AccountKey, AccountNo, Counter, Kind, Leg, Locked, Place, Posting, TenantNo},
     promised_payments::Debts,
@@ -92,9 +93,27 @@ pub(crate) async fn book(
         };
         booked.push(scene.take(once, payment)?);
     }
-    scene.write(tx).await?;
+    let paid = scene.write(tx).await?;
     store::insert(tx, &booked).await?;
-    Ok(booked.into_iter().map(|booked| booked.payment).collect())
+    let booked: Vec<Payment> = booked.into_iter().map(|booked| booked.payment).collect();
+    tell(tx, now, &booked, &paid).await?;
+    Ok(booked)
+}
+
+/// The events of payments and of the invoices that they paid.
+async fn tell(
+    tx: &Tx<'_>,
+    now: DateTime<Utc>,
+    booked: &[Payment],
+    paid: &[(TenantNo, Invoice)],
+) -> Result<(), Error> {
+    let mut events: Vec<(Subject<'_>, Event)> = booked.iter().map(Payment::event).collect();
+    events.extend(paid.iter().map(|(tenant, invoice)| {
+        let Invoice { account, currency, .. } = invoice;
+        let subject = Subject { tenant: *tenant, account: Some(account), currency: *currency };
+        (subject, Event::InvoicePaid(invoice.facts()))
+    }));
+    Ok(events::record_all(tx, now, &events).await?)
 }
 
 /// Everything that the payments of one transaction touch: locked, read once, changed in memory.
@@ -185,12 +204,14 @@ impl Scene {
         }
     }
 
-    async fn write(self, tx: &Tx<'_>) -> Result<(), Error> {
+    /// Writes everything but the payments, and gives the invoices that were paid.
+    async fn write(self, tx: &Tx<'_>) -> Result<Vec<(TenantNo, Invoice)>, Error> {
         self.debts.write(tx).await?;
         if !self.paid.is_empty() {
             invoices::store::set_states(tx, &self.paid).await?;
         }
-        Ok(ledger::write(tx, self.locked).await?)
+        ledger::write(tx, self.locked).await?;
+        Ok(self.paid)
     }
 }
 

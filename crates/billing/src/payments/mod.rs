@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     accounts::{self, AccountKind},
+    events::{self, Event, PaymentFacts, Subject},
     invoices,
     ledger::{self, TenantNo},
     promised_payments::Debts,
@@ -80,6 +81,27 @@ pub(crate) struct Payment {
     pub(crate) collected: Money,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) credited_at: Option<DateTime<Utc>>,
+}
+
+impl Payment {
+    /// Its event: where it stands now.
+    fn event(&self) -> (Subject<'_>, Event) {
+        let account = self.account.as_ref();
+        let invoice = account.zip(self.invoice.as_ref());
+        let facts = PaymentFacts {
+            payment: name(&self.id),
+            amount: self.sent.amount,
+            invoice: invoice.map(|(account, invoice)| invoices::name(account, invoice)),
+            collected: self.collected,
+            reason: self.reason.map(|reason| reason.name().to_owned()),
+        };
+        let event = match self.state {
+            PaymentState::Credited => Event::PaymentCredited(facts),
+            PaymentState::Unallocated => Event::PaymentUnallocated(facts),
+            PaymentState::Allocated => Event::PaymentAllocated(facts),
+        };
+        (Subject { tenant: self.tenant, account, currency: self.sent.currency }, event)
+    }
 }
 
 /// `payments/{payment}`.
@@ -216,9 +238,12 @@ async fn allocate_once(
         rules::payable(&invoice)?;
         booking::pay(&mut payment, &mut invoice);
         invoices::store::set_state(&tx, account.key.tenant, &invoice).await?;
+        events::record(&tx, now, &account, &Event::InvoicePaid(invoice.facts())).await?;
     }
     store::allocated(&tx, from, &payment, account.key).await?;
     ledger::write(&tx, locked).await?;
+    let (subject, event) = payment.event();
+    events::record(&tx, now, subject, &event).await?;
     Ok(requests::finish(tx, call, payment).await?)
 }
 

@@ -25,7 +25,9 @@ use uuid::Uuid;
 use crate::{
     accounts::{self, Account},
     config,
+    events::{self, Event, PromiseFacts},
     ledger::{self, AccountKey, Counter, Kind, Leg, Place, Posting},
+    notices::{self, Content, Notice, Promised},
     requests::{self, Begun, Call, Outcome},
     uuid_of,
 };
@@ -161,6 +163,7 @@ pub(crate) async fn take(
         post(&mut locked, call, account.key, vec![leg])?;
         store::insert(&tx, account.key, &promise).await?;
         ledger::write(&tx, locked).await?;
+        tell(&tx, now, &account, &promise, Told::Taken).await?;
         let shown = Shown::new(&account, promise, now);
         Ok(requests::finish(tx, call, shown).await?)
     })
@@ -203,10 +206,48 @@ pub(crate) async fn repay(
         let repaid = promise.paid(amount, now);
         store::pay(&tx, account.key, call.posting_id(), (&repaid, amount), now).await?;
         ledger::write(&tx, locked).await?;
+        tell(&tx, now, &account, &repaid, Told::Repaid).await?;
         let shown = Shown::new(&account, repaid, now);
         Ok(requests::finish(tx, call, shown).await?)
     })
     .await
+}
+
+/// What the agency and its back office are told of a promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Taken,
+    Repaid,
+}
+
+/// The event and the e-mail, once for each promise and occasion.
+async fn tell(
+    tx: &Tx<'_>,
+    now: DateTime<Utc>,
+    account: &Account,
+    promise: &Promise,
+    told: Told,
+) -> Result<(), db::Error> {
+    let Promise { id, amount, outstanding, due, .. } = promise;
+    let promised = Promised {
+        amount: *amount,
+        outstanding: *outstanding,
+        currency: account.currency,
+        due: *due,
+    };
+    let facts = PromiseFacts {
+        promised_payment: name(&account.id, id),
+        amount: *amount,
+        outstanding: *outstanding,
+        due: *due,
+    };
+    let (event, content) = match told {
+        Told::Taken => (Event::PromiseTaken(facts), Content::PromiseTaken(promised)),
+        Told::Repaid => (Event::PromiseRepaid(facts), Content::PromiseRepaid(promised)),
+    };
+    let notice = Notice { to: account.key, subject_key: id.to_string(), content };
+    notices::queue(tx, now, &notice).await?;
+    events::record(tx, now, account, &event).await
 }
 
 fn post<T>(
@@ -260,7 +301,7 @@ pub(crate) async fn list(
 pub(crate) struct Debts {
     now: DateTime<Utc>,
     open: HashMap<AccountKey, Vec<Promise>>,
-    repaid: Vec<(AccountKey, Uuid, Promise, Money)>,
+    repaid: Vec<(Account, Uuid, Promise, Money)>,
 }
 
 impl Debts {
@@ -296,15 +337,18 @@ impl Debts {
             if !rest.outstanding.is_zero() {
                 promises.push(rest.clone());
             }
-            self.repaid.push((account.key, posting, rest, part));
+            self.repaid.push((account.clone(), posting, rest, part));
         }
         legs
     }
 
-    /// Writes what was repaid.
+    /// Writes what was repaid, and tells of what is repaid in full.
     pub(crate) async fn write(self, tx: &Tx<'_>) -> Result<(), db::Error> {
-        for (key, posting, promise, part) in &self.repaid {
-            store::pay(tx, *key, *posting, (promise, *part), self.now).await?;
+        for (account, posting, promise, part) in &self.repaid {
+            store::pay(tx, account.key, *posting, (promise, *part), self.now).await?;
+            if promise.outstanding.is_zero() {
+                tell(tx, self.now, account, promise, Told::Repaid).await?;
+            }
         }
         Ok(())
     }
