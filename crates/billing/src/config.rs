@@ -251,6 +251,8 @@ pub struct Jobs {
     /// How often the whole ledger is verified; never without it. It reads every entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify_ledger_every: Option<HumanDuration>,
+    /// How often new audit records are linked into their chain.
+    pub chain_audit_every: HumanDuration,
     /// How often the clock is set to the database's time.
     pub anchor_clock_every: HumanDuration,
     /// How long answers to requests are kept.
@@ -263,6 +265,7 @@ impl Default for Jobs {
             enabled: true,
             release_holds_every: HumanDuration::from_secs(1),
             verify_ledger_every: None,
+            chain_audit_every: HumanDuration::from_secs(1),
             anchor_clock_every: HumanDuration::from_secs(60),
             keep_answers: HumanDuration::from_secs(400 * 24 * 3_600),
         }

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod app;
+pub mod audit_records;
 pub mod config;
 mod events;
 mod grpc;
@@ -43,6 +44,10 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
         Migration {
             name: "0009_events_and_notices",
             sql: include_str!("../migrations/0009_events_and_notices.sql"),
+        },
+        Migration {
+            name: "0010_audit_records",
+            sql: include_str!("../migrations/0010_audit_records.sql"),
         },
     ],
 );

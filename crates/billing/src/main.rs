@@ -2,7 +2,9 @@
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
-use adspend_billing::{MIGRATIONS, app::App, config::Config, ledger::audit};
+use adspend_billing::{
+    MIGRATIONS, app::App, audit_records::chain::Head, config::Config, ledger::audit,
+};
 use adspend_common::{config, db::Pool, server, telemetry, time::Clock};
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
@@ -33,8 +35,12 @@ enum Command {
     Migrate,
     /// Prints the resolved configuration, without secrets.
     Config,
-    /// Proves the whole ledger on live data; fails when anything differs.
-    Audit,
+    /// Proves the whole ledger and its audit trail on live data; fails when anything differs.
+    Audit {
+        /// A head of the audit chain that an earlier audit printed: the chain must still go through it.
+        #[arg(long, value_name = "NUMBER:HASH")]
+        head: Option<Head>,
+    },
 }
 
 #[tokio::main]
@@ -60,7 +66,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
             print!("{}", config::print(&config)?);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Audit => audit(&config).await,
+        Command::Audit { head } => audit(&config, head).await,
     }
 }
 
@@ -81,15 +87,19 @@ async fn migrate(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn audit(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
+async fn audit(config: &Config, head: Option<Head>) -> Result<ExitCode, Box<dyn Error>> {
     let pool = Pool::new(&config.database, "adspend-billing-audit")?;
     MIGRATIONS.verify(&pool.get().await?).await?;
-    let report = audit::verify(&pool, None, Clock::parse(&config.clock)?.now()).await?;
+    let report = audit::verify(&pool, None, Clock::parse(&config.clock)?.now(), head).await?;
     for audit::Difference { check, object, detail } in &report.differences {
         println!("{check}: {object}: {detail}");
     }
-    let audit::Report { accounts, entries, legs, holds, .. } = &report;
+    let audit::Report { accounts, entries, legs, holds, trail, .. } = &report;
     println!("checked {accounts} accounts, {entries} entries, {legs} legs, {holds} holds");
+    println!("audit records: {} in the chain, {} not yet", trail.linked, trail.unlinked);
+    if let Some(head) = trail.head {
+        println!("audit chain head: {head}");
+    }
     if report.is_ok() {
         println!("ok");
         Ok(ExitCode::SUCCESS)

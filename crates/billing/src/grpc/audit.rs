@@ -26,7 +26,7 @@ impl Audit {
             Some(account) => Some(self.0.visible(caller, &account).await?.key.tenant),
             None => None,
         };
-        Ok(audit::verify(&self.0.pool, tenant, self.0.clock.now()).await?)
+        Ok(audit::verify(&self.0.pool, tenant, self.0.clock.now(), None).await?)
     }
 }
 

@@ -18,7 +18,7 @@ use super::{Shared, ledger_status::hold_refusal};
 use crate::{
     accounts::AccountFacts,
     holds::{self, Done, Hold, HoldRef, HoldState, MAX_CAMPAIGNS, MAX_ITEMS, MAX_TTL},
-    ledger::batch::Linked,
+    ledger::{Actor, batch::Linked},
 };
 
 /// The service.
@@ -254,15 +254,18 @@ impl pb::hold_service_server::HoldService for Holds {
         request: Request<pb::OpenHoldsRequest>,
     ) -> Result<Response<pb::OpenHoldsResponse>, Status> {
         let caller = Arc::clone(caller(&request));
-        let requests = request.into_inner().requests;
-        rpc::batch_limit("requests", requests.len(), MAX_ITEMS)?;
+        let message = request.into_inner();
+        rpc::batch_limit("requests", message.requests.len(), MAX_ITEMS)?;
+        let record = super::asked(&caller, "OpenHolds", &message);
+        let requests = message.requests;
         let mut items = Vec::with_capacity(requests.len());
         for item in &requests {
             items.push(self.open_item(&caller, item).await);
         }
         let (shared, asked) = (Arc::clone(&self.0), fine(&items));
-        let verdicts =
-            super::detached(async move { holds::open(&shared.pool, &shared.clock, &asked).await });
+        let verdicts = super::detached(async move {
+            holds::open(&shared.pool, &shared.clock, &record, &asked).await
+        });
         let names = requests.into_iter().map(|item| item.account);
         let results = self.answer(items, names, verdicts.await)?;
         Ok(Response::new(pb::OpenHoldsResponse { results }))
@@ -273,17 +276,18 @@ impl pb::hold_service_server::HoldService for Holds {
         request: Request<pb::SettleHoldsRequest>,
     ) -> Result<Response<pb::SettleHoldsResponse>, Status> {
         let caller = Arc::clone(caller(&request));
-        let requests = request.into_inner().requests;
-        rpc::batch_limit("requests", requests.len(), MAX_ITEMS)?;
+        let message = request.into_inner();
+        rpc::batch_limit("requests", message.requests.len(), MAX_ITEMS)?;
+        let record = super::asked(&caller, "SettleHolds", &message);
+        let requests = message.requests;
         let mut items = Vec::with_capacity(requests.len());
         for item in &requests {
             items.push(self.settle_item(&caller, item).await);
         }
         let (shared, asked) = (Arc::clone(&self.0), fine(&items));
-        let verdicts =
-            super::detached(
-                async move { holds::settle(&shared.pool, &shared.clock, &asked).await },
-            );
+        let verdicts = super::detached(async move {
+            holds::settle(&shared.pool, &shared.clock, &record, &asked).await
+        });
         let names = requests.into_iter().map(|item| item.hold);
         let results = self.answer(items, names, verdicts.await)?;
         Ok(Response::new(pb::SettleHoldsResponse { results }))
@@ -294,17 +298,18 @@ impl pb::hold_service_server::HoldService for Holds {
         request: Request<pb::ReleaseHoldsRequest>,
     ) -> Result<Response<pb::ReleaseHoldsResponse>, Status> {
         let caller = Arc::clone(caller(&request));
-        let requests = request.into_inner().requests;
-        rpc::batch_limit("requests", requests.len(), MAX_ITEMS)?;
+        let message = request.into_inner();
+        rpc::batch_limit("requests", message.requests.len(), MAX_ITEMS)?;
+        let record = super::asked(&caller, "ReleaseHolds", &message);
+        let requests = message.requests;
         let mut items = Vec::with_capacity(requests.len());
         for item in &requests {
             items.push(self.hold_item(&caller, &item.hold).await);
         }
         let (shared, asked) = (Arc::clone(&self.0), fine(&items));
-        let verdicts =
-            super::detached(
-                async move { holds::release(&shared.pool, &shared.clock, &asked).await },
-            );
+        let verdicts = super::detached(async move {
+            holds::release(&shared.pool, &shared.clock, &record, &asked).await
+        });
         let names = requests.into_iter().map(|item| item.hold);
         let results = self.answer(items, names, verdicts.await)?;
         Ok(Response::new(pb::ReleaseHoldsResponse { results }))
@@ -315,17 +320,18 @@ impl pb::hold_service_server::HoldService for Holds {
         request: Request<pb::ExtendHoldsRequest>,
     ) -> Result<Response<pb::ExtendHoldsResponse>, Status> {
         let caller = Arc::clone(caller(&request));
-        let requests = request.into_inner().requests;
-        rpc::batch_limit("requests", requests.len(), MAX_ITEMS)?;
+        let message = request.into_inner();
+        rpc::batch_limit("requests", message.requests.len(), MAX_ITEMS)?;
+        let record = super::asked(&caller, "ExtendHolds", &message);
+        let requests = message.requests;
         let mut items = Vec::with_capacity(requests.len());
         for item in &requests {
             items.push(self.extend_item(&caller, item).await);
         }
         let (shared, asked) = (Arc::clone(&self.0), fine(&items));
-        let verdicts =
-            super::detached(
-                async move { holds::extend(&shared.pool, &shared.clock, &asked).await },
-            );
+        let verdicts = super::detached(async move {
+            holds::extend(&shared.pool, &shared.clock, &record, &asked).await
+        });
         let names = requests.into_iter().map(|item| item.hold);
         let results = self.answer(items, names, verdicts.await)?;
         Ok(Response::new(pb::ExtendHoldsResponse { results }))
@@ -359,7 +365,8 @@ impl pb::hold_service_server::HoldService for Holds {
         for item in &requests {
             items.push(self.charge_item(&caller, item).await);
         }
-        let posted = self.0.poster.post_all(fine(&items), Linked::No).await;
+        let actor = Actor { caller, method: "RecordCharges" };
+        let posted = self.0.poster.post_all(actor, fine(&items), Linked::No).await;
         let mut verdicts = posted.map_err(Refusal::from)?.into_iter();
         let results = items.into_iter().map(|item| {
             let done = item.and_then(|_| {

@@ -23,8 +23,9 @@ use tonic::{Request, Response, Status, codec::CompressionEncoding::Gzip};
 
 use crate::{
     accounts::{AccountFacts, Directory},
+    audit_records::Asked,
     config::Config,
-    ledger::{TenantNo, batch::Poster},
+    ledger::{Actor, TenantNo, batch::Poster},
     requests::{Call, Outcome},
 };
 
@@ -95,6 +96,13 @@ struct Change<'a, M> {
     caller: Arc<Caller>,
     id: RequestId,
     message: &'a M,
+}
+
+/// A call of holds, as its record shows it: its items have ids of their own.
+fn asked<M: Message>(caller: &Arc<Caller>, method: &'static str, message: &M) -> Asked {
+    let request = message.encode_to_vec();
+    let actor = Actor { caller: Arc::clone(caller), method };
+    Asked { actor, request_id: String::new(), hash: Sha256::digest(&request).into(), request }
 }
 
 /// An answer that can say that it was given before.
@@ -185,9 +193,13 @@ impl Shared {
     {
         let Change { method, caller, id, message } = change;
         let scope = self.scope(&caller).await?;
-        let hash = Sha256::digest(message.encode_to_vec()).into();
+        let request = message.encode_to_vec();
+        let hash = Sha256::digest(&request).into();
         let bytes = move |answer: &T| encode(answer).encode_to_vec();
-        let call = Call { scope, method, id, hash, encode: Box::new(bytes) };
+        let encode_answer = Box::new(bytes);
+        let asked_by = Arc::clone(&caller);
+        let call =
+            Call { caller: asked_by, scope, method, id, request, hash, encode: encode_answer };
         let outcome = detached(work(self.clone(), caller, call)).await.map_err(Into::into)?;
         let answer = match outcome {
             Outcome::Fresh(answer) => encode(&answer),

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::Shared;
 use crate::{
-    ledger::{self, batch::Linked},
+    ledger::{self, Actor, batch::Linked},
     transfers::{self, MAX_BATCH, NewTransfer, Transfer},
 };
 
@@ -52,18 +52,19 @@ impl Transfers {
 
     async fn create(
         &self,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         request: &pb::CreateTransferRequest,
     ) -> Result<Transfer, Refusal> {
         let new = self.new_transfer(caller, decode(request)?).await?;
-        let done = transfers::create(&self.0.poster, &new).await;
+        let actor = Actor { caller: Arc::clone(caller), method: "CreateTransfer" };
+        let done = transfers::create(&self.0.poster, actor.clone(), &new).await;
         if !is_moved(&done) {
             return done.map_err(Refusal::from);
         }
         // An account has moved to another tenant since it was cached: look again, once.
         self.forget(&new);
         let new = self.new_transfer(caller, decode(request)?).await?;
-        Ok(transfers::create(&self.0.poster, &new).await?)
+        Ok(transfers::create(&self.0.poster, actor, &new).await?)
     }
 
     fn forget(&self, new: &NewTransfer) {
@@ -73,7 +74,7 @@ impl Transfers {
 
     async fn create_all(
         &self,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         request: &pb::BatchCreateTransfersRequest,
     ) -> Result<Vec<pb::BatchCreateTransfersResult>, Refusal> {
         rpc::batch_limit("requests", request.requests.len(), MAX_BATCH)?;
@@ -98,7 +99,9 @@ impl Transfers {
             let errors = refused.into_iter().map(|error| error.unwrap_or_else(|| aborted.clone()));
             return Ok(errors.map(|error| result(Err(error))).collect());
         }
-        let mut done = transfers::create_all(&self.0.poster, items, linked).await.into_iter();
+        let actor = Actor { caller: Arc::clone(caller), method: "BatchCreateTransfers" };
+        let done = transfers::create_all(&self.0.poster, actor, items, linked).await;
+        let mut done = done.into_iter();
         Ok(refused
             .into_iter()
             .map(|refused| match refused {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use adspend_common::{
-    db::{self, Pool},
+    db::{self, Pool, Tx},
     money::Money,
     time::Clock,
 };
@@ -13,7 +13,10 @@ use uuid::Uuid;
 use super::{
     Done, Error, Hold, HoldRef, HoldState, Open, Settle, Verdict, about, leg, rules, store, write,
 };
-use crate::ledger::{self, AccountKey, Counter, Kind, Locked, Place, Posting, Refusal};
+use crate::{
+    audit_records::{self, Asked},
+    ledger::{self, AccountKey, Counter, Kind, Locked, Place, Posting, Refusal},
+};
 
 /// Legs of one posting of a report: two per campaign, below the ledger's limit.
 const CAMPAIGNS_PER_POSTING: usize = 30;
@@ -21,6 +24,7 @@ const CAMPAIGNS_PER_POSTING: usize = 30;
 pub(super) async fn open(
     pool: &Pool,
     clock: &Clock,
+    record: &Asked,
     items: &[Open],
 ) -> Result<Vec<Verdict>, db::Error> {
     let mut client = pool.get().await?;
@@ -50,9 +54,26 @@ pub(super) async fn open(
         verdicts.push(verdict.map(|hold| Done { hold, replayed: false }));
     }
     store::insert(&tx, &fresh).await?;
-    write(&tx, locked).await?;
+    finish(&tx, now, record, &verdicts, locked).await?;
     tx.commit().await?;
     Ok(verdicts)
+}
+
+/// Writes what was booked, and who asked for it when any item took effect now: both statements on their way
+/// at once.
+async fn finish(
+    tx: &Tx<'_>,
+    now: chrono::DateTime<chrono::Utc>,
+    record: &Asked,
+    verdicts: &[Verdict],
+    locked: Locked,
+) -> Result<(), db::Error> {
+    let changed = verdicts.iter().any(|verdict| verdict.as_ref().is_ok_and(|done| !done.replayed));
+    let record = async {
+        if changed { audit_records::store::insert(tx, now, record).await } else { Ok(()) }
+    };
+    futures_util::try_join!(write(tx, locked), record)?;
+    Ok(())
 }
 
 fn open_one(
@@ -106,6 +127,7 @@ fn keep_expiry(locked: &mut Locked, key: AccountKey, expires_at: chrono::DateTim
 async fn on_holds<'a, T>(
     pool: &Pool,
     clock: &Clock,
+    record: &Asked,
     items: &'a [T],
     hold_of: impl Fn(&T) -> HoldRef,
     mut each: impl FnMut(
@@ -137,7 +159,7 @@ async fn on_holds<'a, T>(
         .map(|(_, hold)| hold)
         .collect();
     store::update(&tx, &changed).await?;
-    write(&tx, locked).await?;
+    finish(&tx, now, record, &verdicts, locked).await?;
     tx.commit().await?;
     Ok(verdicts)
 }
@@ -145,11 +167,13 @@ async fn on_holds<'a, T>(
 pub(super) async fn release(
     pool: &Pool,
     clock: &Clock,
+    record: &Asked,
     items: &[HoldRef],
 ) -> Result<Vec<Verdict>, db::Error> {
     on_holds(
         pool,
         clock,
+        record,
         items,
         |item| *item,
         |locked, hold, _, _| {
@@ -183,11 +207,13 @@ pub(super) async fn release(
 pub(super) async fn extend(
     pool: &Pool,
     clock: &Clock,
+    record: &Asked,
     items: &[(HoldRef, TimeDelta)],
 ) -> Result<Vec<Verdict>, db::Error> {
     on_holds(
         pool,
         clock,
+        record,
         items,
         |item| item.0,
         |_, hold, (_, ttl), now| {
@@ -207,6 +233,7 @@ pub(super) async fn extend(
 pub(super) async fn settle(
     pool: &Pool,
     clock: &Clock,
+    record: &Asked,
     items: &[Settle],
 ) -> Result<Vec<Verdict>, db::Error> {
     let mut client = pool.get().await?;
@@ -233,7 +260,7 @@ pub(super) async fn settle(
     let changed: Vec<&Hold> = holds.values().collect();
     store::update(&tx, &changed).await?;
     store::write_spends(&tx, &spends).await?;
-    write(&tx, locked).await?;
+    finish(&tx, now, record, &verdicts, locked).await?;
     tx.commit().await?;
     Ok(verdicts)
 }

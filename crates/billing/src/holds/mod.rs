@@ -6,7 +6,9 @@
 //! else is decided, whether or not a job has run. What is reported of an expired or released hold, or beyond
 //! its amount, really happened: it is booked as a late charge on the balance (R-27, I-6).
 //!
-//! Cost: one transaction per batch of at most [`MAX_ITEMS`]; four to six statements whatever its size.
+//! A batch leaves one record in the audit trail when any item of it took effect.
+//!
+//! Cost: one transaction per batch of at most [`MAX_ITEMS`]; five to seven statements whatever its size.
 
 use adspend_common::{
     db::{self, Pool, Tx},
@@ -16,7 +18,10 @@ use adspend_common::{
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::ledger::{self, AccountKey, Kind, Leg, Place, Posting, Refusal, TenantNo};
+use crate::{
+    audit_records::Asked,
+    ledger::{self, AccountKey, Kind, Leg, Place, Posting, Refusal, TenantNo},
+};
 
 mod batch;
 pub mod rules;
@@ -161,35 +166,43 @@ pub struct Settle {
 }
 
 /// Opens holds.
-pub async fn open(pool: &Pool, clock: &Clock, items: &[Open]) -> Result<Vec<Verdict>, db::Error> {
-    db::retry("holds.open", TRIES, || batch::open(pool, clock, items)).await
+pub async fn open(
+    pool: &Pool,
+    clock: &Clock,
+    record: &Asked,
+    items: &[Open],
+) -> Result<Vec<Verdict>, db::Error> {
+    db::retry("holds.open", TRIES, || batch::open(pool, clock, record, items)).await
 }
 
 /// Books reported spend.
 pub async fn settle(
     pool: &Pool,
     clock: &Clock,
+    record: &Asked,
     items: &[Settle],
 ) -> Result<Vec<Verdict>, db::Error> {
-    db::retry("holds.settle", TRIES, || batch::settle(pool, clock, items)).await
+    db::retry("holds.settle", TRIES, || batch::settle(pool, clock, record, items)).await
 }
 
 /// Closes holds and gives back what is left.
 pub async fn release(
     pool: &Pool,
     clock: &Clock,
+    record: &Asked,
     items: &[HoldRef],
 ) -> Result<Vec<Verdict>, db::Error> {
-    db::retry("holds.release", TRIES, || batch::release(pool, clock, items)).await
+    db::retry("holds.release", TRIES, || batch::release(pool, clock, record, items)).await
 }
 
 /// Moves the expiry of open holds forward to now plus the time given, never back.
 pub async fn extend(
     pool: &Pool,
     clock: &Clock,
+    record: &Asked,
     items: &[(HoldRef, TimeDelta)],
 ) -> Result<Vec<Verdict>, db::Error> {
-    db::retry("holds.extend", TRIES, || batch::extend(pool, clock, items)).await
+    db::retry("holds.extend", TRIES, || batch::extend(pool, clock, record, items)).await
 }
 
 /// Gives back the money of holds whose time is over, for at most `limit` accounts; answers how many accounts

@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::*;
 use crate::{
     MIGRATIONS,
-    ledger::{AccountNo, Counter, Row, TenantNo, audit, batch::Poster},
+    ledger::{AccountNo, Actor, Counter, Row, TenantNo, audit, batch::Poster},
 };
 
 const KEY: AccountKey = AccountKey { tenant: TenantNo(1), account: AccountNo(2) };
@@ -57,6 +57,17 @@ async fn with_money(micros: i64) -> Fixture {
     Fixture { database, clock, hand }
 }
 
+fn nobody() -> Actor {
+    Actor {
+        caller: std::sync::Arc::new(adspend_common::identity::Caller::operator()),
+        method: "Test",
+    }
+}
+
+fn asked() -> Asked {
+    Asked { actor: nobody(), request_id: String::new(), hash: [0; 32], request: Vec::new() }
+}
+
 impl Fixture {
     fn pool(&self) -> &Pool {
         &self.database.pool
@@ -74,7 +85,7 @@ impl Fixture {
             ttl: TimeDelta::seconds(60),
             request_id: id.to_owned(),
         };
-        open(self.pool(), &self.clock, &[item]).await.unwrap().remove(0)
+        open(self.pool(), &self.clock, &asked(), &[item]).await.unwrap().remove(0)
     }
 
     async fn opened(&self, id: &str, amount: i64) -> HoldRef {
@@ -85,16 +96,16 @@ impl Fixture {
     async fn settle(&self, hold: HoldRef, sequence: i64, spends: &[(&str, i64)]) -> Verdict {
         let spends = spends.iter().map(|(name, spent)| ((*name).to_owned(), money(*spent)));
         let item = Settle { hold, sequence, spends: spends.collect() };
-        settle(self.pool(), &self.clock, &[item]).await.unwrap().remove(0)
+        settle(self.pool(), &self.clock, &asked(), &[item]).await.unwrap().remove(0)
     }
 
     async fn release(&self, hold: HoldRef) -> Verdict {
-        release(self.pool(), &self.clock, &[hold]).await.unwrap().remove(0)
+        release(self.pool(), &self.clock, &asked(), &[hold]).await.unwrap().remove(0)
     }
 
     async fn extend(&self, hold: HoldRef, seconds: i64) -> Verdict {
         let item = (hold, TimeDelta::seconds(seconds));
-        extend(self.pool(), &self.clock, &[item]).await.unwrap().remove(0)
+        extend(self.pool(), &self.clock, &asked(), &[item]).await.unwrap().remove(0)
     }
 
     /// The row under the lock, which gives back what has expired; nothing is written.
@@ -113,7 +124,7 @@ impl Fixture {
     }
 
     async fn audit(&self) {
-        let report = audit::verify(self.pool(), None, self.clock.now()).await.unwrap();
+        let report = audit::verify(self.pool(), None, self.clock.now(), None).await.unwrap();
         assert!(report.is_ok(), "{:#?}", report.differences);
     }
 }
@@ -249,8 +260,9 @@ async fn items_of_a_batch_are_independent_and_unknown_holds_are_not_found() {
         account: AccountKey { tenant: TenantNo(9), account: AccountNo(9) },
         id: known.id,
     };
-    let verdicts =
-        release(fixture.pool(), &fixture.clock, &[unknown, known, foreign]).await.unwrap();
+    let verdicts = release(fixture.pool(), &fixture.clock, &asked(), &[unknown, known, foreign])
+        .await
+        .unwrap();
     assert_eq!(verdicts[0], Err(Error::NotFound));
     assert!(verdicts[1].is_ok());
     assert_eq!(verdicts[2], Err(Error::NotFound));
@@ -275,8 +287,8 @@ async fn a_charge_without_a_hold_is_booked_once_even_below_zero() {
     let fixture = with_money(10).await;
     let poster = Poster::start(fixture.pool(), &fixture.clock, 1);
     let charge = late_charge(KEY, "campaigns/a", money(25), "2026-11-21", "c1");
-    assert!(!poster.post(charge.clone()).await.unwrap().replayed);
-    assert!(poster.post(charge).await.unwrap().replayed);
+    assert!(!poster.post(nobody(), charge.clone()).await.unwrap().replayed);
+    assert!(poster.post(nobody(), charge).await.unwrap().replayed);
     assert_eq!(fixture.figures().await, (-15, 0));
     fixture.audit().await;
 }

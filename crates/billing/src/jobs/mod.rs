@@ -5,6 +5,7 @@
 //! | `release_holds` | gives back in the books what expired holds held |
 //! | `verify_ledger` | proves the ledger, and says when and with what result in two metrics |
 //! | `anchor_clock` | sets the clock to the database's time |
+//! | `chain_audit` | links new audit records into their chain |
 //! | `forget_answers` | deletes answers to requests that are older than they are kept |
 //!
 //! Every job does a bounded piece, waits, and backs off when it fails; replicas may all run all of them.
@@ -26,7 +27,7 @@ use adspend_common::{
 use chrono::TimeDelta;
 use tokio_util::task::TaskTracker;
 
-use crate::{config, holds, ledger::audit, requests};
+use crate::{audit_records::chain::Chain, config, holds, ledger::audit, requests};
 
 /// Holds that one transaction gives back.
 const HOLDS_AT_ONCE: i64 = 500;
@@ -57,6 +58,7 @@ pub(crate) struct Jobs {
     settings: config::Jobs,
     stop: Stop,
     verified: Arc<Verified>,
+    chain: Arc<Chain>,
 }
 
 impl Jobs {
@@ -90,6 +92,7 @@ impl Jobs {
             settings: settings.clone(),
             stop: stop.clone(),
             verified,
+            chain: Arc::default(),
         }
     }
 
@@ -105,6 +108,8 @@ impl Jobs {
             let every = settings.anchor_clock_every.get();
             tasks.spawn(self.clone().repeat("anchor_clock", every, Jobs::anchor_clock));
         }
+        let every = settings.chain_audit_every.get();
+        tasks.spawn(self.clone().repeat("chain_audit", every, Jobs::chain_audit));
         tasks.spawn(self.clone().repeat("forget_answers", FORGET_EVERY, Jobs::forget_answers));
         if let Some(every) = settings.verify_ledger_every {
             tasks.spawn(self.clone().repeat("verify_ledger", every.get(), Jobs::verify_ledger));
@@ -141,7 +146,7 @@ impl Jobs {
     }
 
     async fn verify_ledger(self) -> Result<(), db::Error> {
-        let report = audit::verify(&self.pool, None, self.clock.now()).await?;
+        let report = audit::verify(&self.pool, None, self.clock.now(), None).await?;
         let differences = i64::try_from(report.differences.len()).unwrap_or(i64::MAX);
         self.verified.at_seconds.store(report.at.timestamp(), Ordering::Relaxed);
         self.verified.differences.store(differences, Ordering::Relaxed);
@@ -149,6 +154,10 @@ impl Jobs {
             tracing::error!(check, object, detail, "the ledger does not hold");
         }
         Ok(())
+    }
+
+    async fn chain_audit(self) -> Result<(), db::Error> {
+        self.chain.extend(&self.pool).await.map(|_| ())
     }
 
     async fn anchor_clock(self) -> Result<(), db::Error> {

@@ -1,10 +1,11 @@
 //! Proves the ledger on live data: every balance equals its entries, every entry its leg (I-1, I-2, I-3,
-//! I-7). One snapshot, read only; the checks are set statements that return what differs.
+//! I-7), and the audit trail its chain and the legs that it vouches for (G10). One snapshot, read only; the checks are set statements that return what differs.
 
 use adspend_common::db::{self, Pool};
 use chrono::{DateTime, Utc};
 
 use super::TenantNo;
+use crate::audit_records::chain::{self, Head, Proof};
 
 /// Differences that a report lists, at most; the count of a broken ledger may be endless.
 pub const MAX_DIFFERENCES: usize = 100;
@@ -33,6 +34,8 @@ pub struct Report {
     pub legs: i64,
     /// Holds checked.
     pub holds: i64,
+    /// The audit trail; looked at with the whole ledger only.
+    pub trail: Proof,
     /// The moment by our clock.
     pub at: DateTime<Utc>,
 }
@@ -193,12 +196,15 @@ const CHECKS: [(&str, &str); 8] = [
 ];
 
 /// Recomputes the ledger, or one tenant of it, from its rows. Reads everything: minutes on a large ledger,
-/// but without a lock, so it may run on live data.
+/// but without a lock, so it may run on live data. The whole ledger is proved with its audit trail; a head of
+/// the trail's chain that was kept must still be in it.
 pub async fn verify(
     pool: &Pool,
     tenant: Option<TenantNo>,
     at: DateTime<Utc>,
+    known_head: Option<Head>,
 ) -> Result<Report, db::Error> {
+    let whole = tenant.is_none();
     let tenant = tenant.map(|tenant| tenant.0);
     let mut client = pool.get().await?;
     let tx = client.snapshot().await?;
@@ -212,6 +218,15 @@ pub async fn verify(
             }
         }
     }
+    let mut trail = Proof::default();
+    if whole {
+        let differs = |difference| {
+            if differences.len() < MAX_DIFFERENCES {
+                differences.push(difference);
+            }
+        };
+        trail = chain::prove(&tx, known_head, differs).await?;
+    }
     tx.rollback().await?;
     Ok(Report {
         differences,
@@ -219,6 +234,7 @@ pub async fn verify(
         entries: counts.get(1),
         legs: counts.get(2),
         holds: counts.get(3),
+        trail,
         at,
     })
 }

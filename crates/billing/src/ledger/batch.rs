@@ -30,7 +30,9 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{AccountKey, Error, MAX_POSTINGS, Place, Posted, Posting, Refusal, TenantNo, store};
+use super::{
+    AccountKey, Actor, Error, MAX_POSTINGS, Place, Posted, Posting, Refusal, TenantNo, store,
+};
 
 /// Postings that may wait in one shard: about half a second of work.
 pub const MAX_WAITING: usize = 10_000;
@@ -56,6 +58,7 @@ pub enum Linked {
 }
 
 struct Work {
+    actor: Actor,
     postings: Vec<Posting>,
     linked: Linked,
     reply: oneshot::Sender<Result<Vec<Verdict>, Error>>,
@@ -93,15 +96,16 @@ impl Poster {
     }
 
     /// Books one posting.
-    pub async fn post(&self, posting: Posting) -> Result<Posted, Error> {
+    pub async fn post(&self, actor: Actor, posting: Posting) -> Result<Posted, Error> {
         let shard = self.shard(posting.tenant);
-        let mut verdicts = self.submit(shard, vec![posting], Linked::No)?.wait().await?;
+        let mut verdicts = self.submit(shard, actor, vec![posting], Linked::No)?.wait().await?;
         Ok(verdicts.pop().ok_or(Error::Stopping)??)
     }
 
     /// Books many: each for itself, or all or none (then of one tenant). Verdicts come in the order given.
     pub async fn post_all(
         &self,
+        actor: Actor,
         postings: Vec<Posting>,
         linked: Linked,
     ) -> Result<Vec<Verdict>, Error> {
@@ -118,7 +122,7 @@ impl Poster {
         }
         let mut waiting = Vec::with_capacity(parts.len());
         for (shard, (positions, postings)) in parts {
-            waiting.push((positions, self.submit(shard, postings, linked)?));
+            waiting.push((positions, self.submit(shard, actor.clone(), postings, linked)?));
         }
         let mut verdicts: Vec<Option<Verdict>> = (0..count).map(|_| None).collect();
         for (positions, reply) in waiting {
@@ -134,13 +138,19 @@ impl Poster {
         usize::try_from(tenant.0.rem_euclid(shards)).unwrap_or(0)
     }
 
-    fn submit(&self, shard: usize, postings: Vec<Posting>, linked: Linked) -> Result<Reply, Error> {
+    fn submit(
+        &self,
+        shard: usize,
+        actor: Actor,
+        postings: Vec<Posting>,
+        linked: Linked,
+    ) -> Result<Reply, Error> {
         let shard = &self.shards[shard];
         let room = u32::try_from(postings.len().min(MAX_WAITING)).unwrap_or(u32::MAX);
         let room =
             shard.room.clone().try_acquire_many_owned(room).map_err(|_| Error::Overloaded)?;
         let (reply, answer) = oneshot::channel();
-        let work = Work { postings, linked, reply, _room: room };
+        let work = Work { actor, postings, linked, reply, _room: room };
         shard.queue.try_send(work).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded,
             mpsc::error::TrySendError::Closed(_) => Error::Stopping,
@@ -212,9 +222,12 @@ async fn gather(
     (batch, rest)
 }
 
+/// What one call asks for.
+type Item<'a> = (&'a Actor, &'a [Posting], Linked);
+
 async fn answer(pool: &Pool, clock: &Clock, batch: Vec<Work>) {
-    let items: Vec<(&[Posting], Linked)> =
-        batch.iter().map(|work| (work.postings.as_slice(), work.linked)).collect();
+    let items: Vec<Item<'_>> =
+        batch.iter().map(|work| (&work.actor, work.postings.as_slice(), work.linked)).collect();
     match post_with_retries(pool, clock, &items).await {
         Ok(verdicts) => {
             for (work, verdicts) in batch.into_iter().zip(verdicts) {
@@ -232,7 +245,7 @@ async fn answer(pool: &Pool, clock: &Clock, batch: Vec<Work>) {
 async fn post_with_retries(
     pool: &Pool,
     clock: &Clock,
-    batch: &[(&[Posting], Linked)],
+    batch: &[Item<'_>],
 ) -> Result<Vec<Vec<Verdict>>, db::Error> {
     let mut look = Look::Skip;
     let mut tries = 0;
@@ -266,12 +279,12 @@ type Id = (TenantNo, Uuid);
 async fn post_once(
     pool: &Pool,
     clock: &Clock,
-    batch: &[(&[Posting], Linked)],
+    batch: &[Item<'_>],
     look: Look,
 ) -> Result<Option<Vec<Vec<Verdict>>>, db::Error> {
     let mut client = pool.get().await?;
     let tx = client.transaction().await?;
-    let all = || batch.iter().flat_map(|(postings, _)| postings.iter());
+    let all = || batch.iter().flat_map(|(_, postings, _)| postings.iter());
     let now = clock.now();
     let mut locked = store::lock(&tx, now, &accounts(all())).await?;
     let mut known: HashMap<Id, (i64, Verdict)> = HashMap::new();
@@ -283,7 +296,8 @@ async fn post_once(
         }
     }
     let mut verdicts = Vec::with_capacity(batch.len());
-    for (postings, linked) in batch {
+    for (actor, postings, linked) in batch {
+        locked.on_behalf_of(actor);
         verdicts.push(match linked {
             Linked::No => {
                 postings.iter().map(|posting| one(&mut locked, &mut known, posting)).collect()
@@ -311,13 +325,13 @@ async fn post_once(
 /// get its first answer. Costs a round trip only when something was refused.
 async fn any_refused_before(
     tx: &Tx<'_>,
-    batch: &[(&[Posting], Linked)],
+    batch: &[Item<'_>],
     verdicts: &[Vec<Verdict>],
 ) -> Result<bool, db::Error> {
     let refused: HashSet<Id> = batch
         .iter()
         .zip(verdicts)
-        .flat_map(|((postings, _), verdicts)| postings.iter().zip(verdicts))
+        .flat_map(|((_, postings, _), verdicts)| postings.iter().zip(verdicts))
         .filter(|(_, verdict)| verdict.is_err())
         .map(|(posting, _)| (posting.tenant, posting.id))
         .collect();
@@ -419,7 +433,9 @@ mod tests {
         let posting =
             Posting { id: Uuid::nil(), tenant: TenantNo(1), legs: Vec::new(), payload_hash: 0 };
         let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let caller = Arc::new(adspend_common::identity::Caller::operator());
         Work {
+            actor: Actor { caller, method: "Test" },
             postings: vec![posting],
             linked: Linked::No,
             reply: oneshot::channel().0,

@@ -35,12 +35,15 @@ use uuid::Uuid;
 
 pub mod audit;
 pub mod batch;
+pub(crate) mod journal;
 pub mod rules;
 mod store;
 #[cfg(test)]
 mod tests;
 
+pub use journal::Actor;
 pub use rules::{Refusal, Row};
+pub(crate) use store::journaled;
 pub use store::{
     Figures, Found, Locked, as_of, entry_at, find, lock, open_balance, replay, set_state, write,
 };

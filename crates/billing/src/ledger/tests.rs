@@ -21,6 +21,13 @@ fn start() -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000, 0).unwrap()
 }
 
+fn nobody() -> Actor {
+    Actor {
+        caller: std::sync::Arc::new(adspend_common::identity::Caller::operator()),
+        method: "Test",
+    }
+}
+
 fn key(tenant: i64, account: i64) -> AccountKey {
     AccountKey { tenant: TenantNo(tenant), account: AccountNo(account) }
 }
@@ -70,7 +77,7 @@ async fn main_of(database: &TestDatabase, key: AccountKey) -> i64 {
 }
 
 async fn assert_audit(database: &TestDatabase) {
-    let report = audit::verify(&database.pool, None, start()).await.unwrap();
+    let report = audit::verify(&database.pool, None, start(), None).await.unwrap();
     assert!(report.is_ok(), "{:#?}", report.differences);
 }
 
@@ -79,10 +86,10 @@ async fn a_repeat_gets_the_first_answer_and_moves_nothing() {
     let (agency, client) = (key(1, 1), key(1, 2));
     let database = with_accounts(&[agency, client]).await;
     let poster = Poster::start(&database.pool, &Clock::system(), 1);
-    poster.post(deposit("d", agency, 1_000)).await.unwrap();
+    poster.post(nobody(), deposit("d", agency, 1_000)).await.unwrap();
     let asked = transfer("t", agency, client, 300);
-    let first = poster.post(asked.clone()).await.unwrap();
-    let again = poster.post(asked).await.unwrap();
+    let first = poster.post(nobody(), asked.clone()).await.unwrap();
+    let again = poster.post(nobody(), asked).await.unwrap();
     assert!(!first.replayed && again.replayed);
     assert_eq!((again.legs, again.at), (first.legs.clone(), first.at));
     assert_eq!(first.legs[0].from_balance, Balance::from_micros(700));
@@ -97,12 +104,12 @@ async fn a_repeat_gets_the_first_answer_when_the_money_is_gone() {
     let (agency, client) = (key(1, 1), key(1, 2));
     let database = with_accounts(&[agency, client]).await;
     let poster = Poster::start(&database.pool, &Clock::system(), 1);
-    poster.post(deposit("d", agency, 1_000)).await.unwrap();
+    poster.post(nobody(), deposit("d", agency, 1_000)).await.unwrap();
     let all = transfer("t", agency, client, 1_000);
-    assert!(!poster.post(all.clone()).await.unwrap().replayed);
-    assert!(poster.post(all).await.unwrap().replayed);
+    assert!(!poster.post(nobody(), all.clone()).await.unwrap().replayed);
+    assert!(poster.post(nobody(), all).await.unwrap().replayed);
     let more = transfer("t", agency, client, 1_001);
-    let error = poster.post(more).await.unwrap_err();
+    let error = poster.post(nobody(), more).await.unwrap_err();
     assert!(matches!(error, Error::Refused(Refusal::RequestIdReused)), "{error:?}");
     assert_audit(&database).await;
 }
@@ -112,9 +119,9 @@ async fn an_id_with_another_payload_is_refused_and_changes_nothing() {
     let (agency, client) = (key(1, 1), key(1, 2));
     let database = with_accounts(&[agency, client]).await;
     let poster = Poster::start(&database.pool, &Clock::system(), 1);
-    poster.post(deposit("d", agency, 1_000)).await.unwrap();
-    poster.post(transfer("t", agency, client, 300)).await.unwrap();
-    let error = poster.post(transfer("t", agency, client, 301)).await.unwrap_err();
+    poster.post(nobody(), deposit("d", agency, 1_000)).await.unwrap();
+    poster.post(nobody(), transfer("t", agency, client, 300)).await.unwrap();
+    let error = poster.post(nobody(), transfer("t", agency, client, 301)).await.unwrap_err();
     assert!(matches!(error, Error::Refused(Refusal::RequestIdReused)), "{error:?}");
     assert_eq!(main_of(&database, client).await, 300);
     assert_audit(&database).await;
@@ -126,10 +133,10 @@ async fn a_refused_request_does_not_burn_its_id() {
     let database = with_accounts(&[agency, client]).await;
     let poster = Poster::start(&database.pool, &Clock::system(), 1);
     let asked = transfer("t", agency, client, 300);
-    let error = poster.post(asked.clone()).await.unwrap_err();
+    let error = poster.post(nobody(), asked.clone()).await.unwrap_err();
     assert!(matches!(error, Error::Refused(Refusal::Insufficient { .. })), "{error:?}");
-    poster.post(deposit("d", agency, 300)).await.unwrap();
-    assert!(!poster.post(asked).await.unwrap().replayed);
+    poster.post(nobody(), deposit("d", agency, 300)).await.unwrap();
+    assert!(!poster.post(nobody(), asked).await.unwrap().replayed);
     assert_audit(&database).await;
 }
 
@@ -138,10 +145,11 @@ async fn equal_ids_in_one_batch_are_one_call() {
     let (agency, client) = (key(1, 1), key(1, 2));
     let database = with_accounts(&[agency, client]).await;
     let poster = Poster::start(&database.pool, &Clock::system(), 1);
-    poster.post(deposit("d", agency, 1_000)).await.unwrap();
+    poster.post(nobody(), deposit("d", agency, 1_000)).await.unwrap();
     let asked = transfer("t", agency, client, 300);
     let other = transfer("t", agency, client, 299);
-    let verdicts = poster.post_all(vec![asked.clone(), asked, other], Linked::No).await.unwrap();
+    let verdicts =
+        poster.post_all(nobody(), vec![asked.clone(), asked, other], Linked::No).await.unwrap();
     assert!(!verdicts[0].as_ref().unwrap().replayed);
     assert!(verdicts[1].as_ref().unwrap().replayed);
     assert_eq!(verdicts[2], Err(Refusal::RequestIdReused));
@@ -156,10 +164,10 @@ async fn concurrent_repeats_have_one_effect() {
     // Two posters stand for two replicas.
     let posters: Vec<Poster> =
         (0..2).map(|_| Poster::start(&database.pool, &Clock::system(), 1)).collect();
-    posters[0].post(deposit("d", agency, 1_000_000)).await.unwrap();
+    posters[0].post(nobody(), deposit("d", agency, 1_000_000)).await.unwrap();
     for round in 0..20 {
         let asked = transfer(&format!("t{round}"), agency, client, 100);
-        let calls = (0..8).map(|n| posters[n % 2].post(asked.clone()));
+        let calls = (0..8).map(|n| posters[n % 2].post(nobody(), asked.clone()));
         let answers = futures_util::future::join_all(calls).await;
         let fresh = answers.iter().filter(|answer| !answer.as_ref().unwrap().replayed).count();
         assert_eq!(fresh, 1);
@@ -173,13 +181,14 @@ async fn a_linked_group_stands_or_falls_together_and_others_are_independent() {
     let (agency, client) = (key(1, 1), key(1, 2));
     let database = with_accounts(&[agency, client]).await;
     let poster = Poster::start(&database.pool, &Clock::system(), 1);
-    poster.post(deposit("d", agency, 1_000)).await.unwrap();
+    poster.post(nobody(), deposit("d", agency, 1_000)).await.unwrap();
     let fits = |id: &str| transfer(id, agency, client, 600);
-    let verdicts = poster.post_all(vec![fits("a"), fits("b")], Linked::Yes).await.unwrap();
+    let verdicts =
+        poster.post_all(nobody(), vec![fits("a"), fits("b")], Linked::Yes).await.unwrap();
     assert_eq!(verdicts[0], Err(Refusal::GroupAborted));
     assert!(matches!(verdicts[1], Err(Refusal::Insufficient { .. })));
     assert_eq!(main_of(&database, client).await, 0);
-    let verdicts = poster.post_all(vec![fits("a"), fits("b")], Linked::No).await.unwrap();
+    let verdicts = poster.post_all(nobody(), vec![fits("a"), fits("b")], Linked::No).await.unwrap();
     assert!(verdicts[0].is_ok() && verdicts[1].is_err());
     assert_audit(&database).await;
 }
@@ -189,16 +198,16 @@ async fn only_what_happened_is_booked_on_a_blocked_account() {
     let (agency, client) = (key(1, 1), key(1, 2));
     let database = with_accounts(&[agency, client]).await;
     let poster = Poster::start(&database.pool, &Clock::system(), 1);
-    poster.post(deposit("d", agency, 1_000)).await.unwrap();
+    poster.post(nobody(), deposit("d", agency, 1_000)).await.unwrap();
     let mut connection = database.pool.get().await.unwrap();
     let tx = connection.transaction().await.unwrap();
     set_state(&tx, client, State::Blocked).await.unwrap();
     tx.commit().await.unwrap();
-    let error = poster.post(transfer("t", agency, client, 1)).await.unwrap_err();
+    let error = poster.post(nobody(), transfer("t", agency, client, 1)).await.unwrap_err();
     assert!(matches!(error, Error::Refused(Refusal::Blocked(AccountNo(2)))), "{error:?}");
     let revenue = Place::Counter(Counter::Revenue);
     let late = leg(Kind::LateCharge, Place::Main(client.account), revenue, 50);
-    poster.post(posting("late", 1, vec![late])).await.unwrap();
+    poster.post(nobody(), posting("late", 1, vec![late])).await.unwrap();
     assert_eq!(main_of(&database, client).await, -50);
     assert_audit(&database).await;
 }
@@ -208,7 +217,7 @@ async fn the_database_refuses_to_change_or_delete_what_is_booked() {
     let agency = key(1, 1);
     let database = with_accounts(&[agency]).await;
     let poster = Poster::start(&database.pool, &Clock::system(), 1);
-    poster.post(deposit("d", agency, 1_000)).await.unwrap();
+    poster.post(nobody(), deposit("d", agency, 1_000)).await.unwrap();
     let client = database.pool.get().await.unwrap();
     for statement in [
         "UPDATE ledger_entry SET amount_micros = 5",
@@ -228,10 +237,10 @@ async fn the_audit_sees_a_balance_that_differs() {
     let agency = key(1, 1);
     let database = with_accounts(&[agency]).await;
     let poster = Poster::start(&database.pool, &Clock::system(), 1);
-    poster.post(deposit("d", agency, 1_000)).await.unwrap();
+    poster.post(nobody(), deposit("d", agency, 1_000)).await.unwrap();
     let client = database.pool.get().await.unwrap();
     client.batch_execute("UPDATE ledger_balance SET main_micros = 1001").await.unwrap();
-    let report = audit::verify(&database.pool, None, start()).await.unwrap();
+    let report = audit::verify(&database.pool, None, start(), None).await.unwrap();
     let checks: Vec<_> = report.differences.iter().map(|difference| difference.check).collect();
     assert_eq!(checks, ["balance_equals_entries"]);
 }
@@ -322,7 +331,7 @@ async fn random_batches_agree_with_the_model() {
                 })
                 .collect();
             let expected: Vec<_> = batch.iter().map(|posting| model.post(posting)).collect();
-            let verdicts = poster.post_all(batch, Linked::No).await.unwrap();
+            let verdicts = poster.post_all(nobody(), batch, Linked::No).await.unwrap();
             let got: Vec<_> = verdicts.iter().map(said).collect();
             assert_eq!(got, expected, "seed {seed} round {round}");
         }
@@ -340,7 +349,7 @@ async fn sixteen_writers_on_few_accounts_neither_deadlock_nor_lose_money() {
     let funds = Poster::start(&database.pool, &Clock::system(), 1);
     for account in &accounts {
         let id = format!("d{}", account.account.0);
-        funds.post(deposit(&id, *account, 10_000)).await.unwrap();
+        funds.post(nobody(), deposit(&id, *account, 10_000)).await.unwrap();
     }
     // Every writer has a poster of its own, so transactions really run beside each other.
     let writers = (0..16_u64).map(|writer| {
@@ -358,7 +367,7 @@ async fn sixteen_writers_on_few_accounts_neither_deadlock_nor_lose_money() {
                         transfer(&id, accounts[from], accounts[to], rng.random_range(1..50))
                     })
                     .collect();
-                poster.post_all(batch, Linked::No).await.unwrap();
+                poster.post_all(nobody(), batch, Linked::No).await.unwrap();
             }
         })
     });
@@ -381,7 +390,7 @@ async fn a_past_balance_is_the_last_entry_at_or_before_the_moment() {
     let poster = Poster::start(&database.pool, &clock, 1);
     for hour in 1..=9 {
         hand.set(start() + TimeDelta::hours(hour));
-        poster.post(deposit(&format!("d{hour}"), agency, 10)).await.unwrap();
+        poster.post(nobody(), deposit(&format!("d{hour}"), agency, 10)).await.unwrap();
     }
     let client = database.pool.get().await.unwrap();
     for (minutes, expected) in

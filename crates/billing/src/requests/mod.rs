@@ -11,15 +11,18 @@
 //! A replay counts itself: it writes, so that it waits for the same flush (and the same standby) as the
 //! first answer did. A read could repeat an answer that a failover loses.
 //!
+//! Who asked for what is written down with the answer, for the audit trail (`audit_records`).
+//!
 //! Transfers and holds are not here: their posting id finds their answer again.
 
 mod store;
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, sync::Arc};
 
 use adspend_common::{
     db::{self, Client, Tx},
     id::RequestId,
+    identity::Caller,
 };
 use chrono::{DateTime, Utc};
 use tracing::Instrument as _;
@@ -40,13 +43,17 @@ pub(crate) type Encode<T> = Box<dyn Fn(&T) -> Vec<u8> + Send + Sync>;
 
 /// A changing request: what it is recognised by, and how its answer is written down.
 pub(crate) struct Call<T> {
+    /// Who asks.
+    pub(crate) caller: Arc<Caller>,
     /// Whose ids are meant.
     pub(crate) scope: TenantNo,
     /// The method, without its service.
     pub(crate) method: &'static str,
     /// What the caller marked it with.
     pub(crate) id: RequestId,
-    /// What it asks for.
+    /// What it asks for, as the message of the method.
+    pub(crate) request: Vec<u8>,
+    /// The hash of that.
     pub(crate) hash: PayloadHash,
     /// The bytes of an answer.
     pub(crate) encode: Encode<T>,
@@ -128,7 +135,7 @@ pub(crate) async fn begin<'a, T>(
     Ok(Begun::Known(answer))
 }
 
-/// Writes down the answer, in the transaction of what it tells, and commits it.
+/// Writes down the answer, and who asked for what, in the transaction of what it tells, and commits it.
 pub(crate) async fn finish<T>(tx: Tx<'_>, call: &Call<T>, answer: T) -> Result<Outcome<T>, Error> {
     store::answer(&tx, call, (call.encode)(&answer)).await?;
     tx.commit().await?;

@@ -1,9 +1,12 @@
 //! The SQL of requests.
 
+use std::sync::Arc;
+
 use adspend_common::db::{self, Client, Tx};
 use chrono::{DateTime, Utc};
 
 use super::{Call, PayloadHash};
+use crate::{audit_records::rules, ledger::Actor};
 
 const CLAIM: &str = "-- requests.claim
 INSERT INTO request (tenant_id, method, request_id, payload_hash, answer, created_at)
@@ -37,16 +40,31 @@ pub(super) async fn replay<T>(
     Ok((hash.try_into().unwrap_or([0; 32]), row.get(1)))
 }
 
+// The record is made at the moment at which the request began.
 const ANSWER: &str = "-- requests.answer
-UPDATE request SET answer = $4 WHERE tenant_id = $1 AND method = $2 AND request_id = $3";
+WITH answered AS (
+    UPDATE request SET answer = $4 WHERE tenant_id = $1 AND method = $2 AND request_id = $3
+    RETURNING request_id, payload_hash, created_at
+)
+INSERT INTO audit_record (record_id, made_at, who, request_id, payload_hash, request, omitted, accounts)
+SELECT nextval('audit_record_seq'), created_at, ARRAY[$5::text], request_id, payload_hash, $6, $7, $8
+FROM answered";
 
+/// Writes the answer, and the record of who asked for what.
 pub(super) async fn answer<T>(
     tx: &Tx<'_>,
     call: &Call<T>,
     answer: Vec<u8>,
 ) -> Result<(), db::Error> {
-    let set = tx.execute(ANSWER, &[&call.scope.0, &call.method, &call.id, &answer]).await?;
-    db::exactly_one(set, "requests.answer")
+    let Call { caller, scope, method, id, request, .. } = call;
+    let who = Actor { caller: Arc::clone(caller), method }.text();
+    let accounts = rules::accounts(&[request, &answer]);
+    let rules::Kept { request, omitted } = rules::kept(method, request);
+    let omitted = (!omitted.is_empty()).then_some(omitted);
+    let written = tx
+        .execute(ANSWER, &[&scope.0, method, id, &answer, &who, &request, &omitted, &accounts])
+        .await?;
+    db::exactly_one(written, "requests.answer")
 }
 
 const FORGET: &str = "-- requests.forget

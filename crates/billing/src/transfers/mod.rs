@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::{
     accounts::AccountFacts,
     ledger::{
-        self, Kind, Leg, Place, Posted, Posting, Refusal,
+        self, Actor, Kind, Leg, Place, Posted, Posting, Refusal,
         batch::{Linked, Poster},
     },
 };
@@ -134,9 +134,9 @@ pub struct Transfer {
 }
 
 /// Moves money; durable when it returns.
-pub async fn create(poster: &Poster, new: &NewTransfer) -> Result<Transfer, Error> {
+pub async fn create(poster: &Poster, actor: Actor, new: &NewTransfer) -> Result<Transfer, Error> {
     rules::check(&new.source, &new.destination, new.currency)?;
-    let posted = poster.post(posting(new)).await?;
+    let posted = poster.post(actor, posting(new)).await?;
     Ok(transfer(new, &posted))
 }
 
@@ -144,6 +144,7 @@ pub async fn create(poster: &Poster, new: &NewTransfer) -> Result<Transfer, Erro
 /// wrong with an item before (`Err`) stays its verdict.
 pub async fn create_all(
     poster: &Poster,
+    actor: Actor,
     items: Vec<Result<NewTransfer, Error>>,
     linked: Linked,
 ) -> Vec<Result<Transfer, Error>> {
@@ -161,7 +162,7 @@ pub async fn create_all(
         return refused;
     }
     let postings: Vec<Posting> = checked.iter().flatten().map(posting).collect();
-    let mut verdicts = match poster.post_all(postings, linked).await {
+    let mut verdicts = match poster.post_all(actor, postings, linked).await {
         Ok(verdicts) => verdicts.into_iter().map(|verdict| verdict.map_err(Error::from)).collect(),
         Err(error) => vec![Err(Error::from(error)); checked.iter().flatten().count()],
     }

@@ -14,11 +14,12 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    AccountKey, AccountNo, Kind, Leg, Place, Posted, Posting, Refusal, Row, State, TenantNo,
-    posting_id, rules::Fold,
+    AccountKey, AccountNo, Actor, Kind, Leg, Place, Posted, Posting, Refusal, Row, State, TenantNo,
+    journal::Journal, posting_id, rules::Fold,
 };
 
 pub(super) use read::any_booked;
+pub(crate) use read::journaled;
 pub use read::{Figures, Found, as_of, entry_at, find, replay};
 pub use write::write;
 pub(super) use write::{Written, write_new};
@@ -83,9 +84,11 @@ fn row(sql: &SqlRow) -> Result<Row, db::Error> {
 /// Balance rows locked by a transaction, and what is to be written to them.
 #[derive(Debug)]
 pub struct Locked {
+    now: DateTime<Utc>,
     fold: Fold,
     versions: HashMap<AccountKey, i64>,
     posted: Vec<(TenantNo, i64, Posted)>,
+    journal: Journal,
 }
 
 impl Locked {
@@ -94,11 +97,22 @@ impl Locked {
         self.fold.row(key)
     }
 
+    /// What is booked from here on is one call of this caller, until the next one begins. Without it, it is
+    /// part of a feature's call, which has a record of its own.
+    pub(super) fn on_behalf_of(&mut self, actor: &Actor) {
+        self.journal.begin(actor);
+    }
+
     /// Books a posting in memory; [`write()`] makes it real. A refusal leaves no trace.
     pub fn post(&mut self, posting: &Posting) -> Result<Posted, Refusal> {
         let posted = self.fold.post(posting)?;
-        self.posted.push((posting.tenant, posting.payload_hash, posted.clone()));
+        self.booked(posting, &posted);
         Ok(posted)
+    }
+
+    fn booked(&mut self, posting: &Posting, posted: &Posted) {
+        self.journal.add(posting.tenant, posting.payload_hash, posted);
+        self.posted.push((posting.tenant, posting.payload_hash, posted.clone()));
     }
 
     /// Books all of a group or none of it.
@@ -106,7 +120,7 @@ impl Locked {
         let verdicts = self.fold.post_group(postings);
         for (posting, verdict) in postings.iter().zip(&verdicts) {
             if let Ok(posted) = verdict {
-                self.posted.push((posting.tenant, posting.payload_hash, posted.clone()));
+                self.booked(posting, posted);
             }
         }
         verdicts
@@ -139,7 +153,13 @@ pub async fn lock(
         .filter(|row| row.hold_expires_at.is_some_and(|at| at <= now))
         .map(|row| row.key)
         .collect();
-    let mut locked = Locked { fold: Fold::new(now, rows), versions, posted: Vec::new() };
+    let mut locked = Locked {
+        now,
+        fold: Fold::new(now, rows),
+        versions,
+        posted: Vec::new(),
+        journal: Journal::default(),
+    };
     if !due.is_empty() {
         expire_holds(tx, now, &mut locked, &due).await?;
     }

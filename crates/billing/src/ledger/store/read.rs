@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::broken;
 use crate::ledger::{
     AccountKey, AccountNo, Bucket, Counter, Kind, Leg, Place, Posted, PostedLeg, TenantNo,
+    journal::{self, Prefix},
 };
 
 const REPLAY: &str = "-- ledger.replay
@@ -69,6 +70,30 @@ pub async fn find(client: &Client, ids: &[(TenantNo, Uuid)]) -> Result<Found, db
     let (tenants, ids): (Vec<i64>, Vec<Uuid>) =
         ids.iter().map(|(tenant, id)| (tenant.0, *id)).unzip();
     found(&client.query(FIND, &[&tenants, &ids]).await?, false)
+}
+
+const JOURNALED: &str = "-- ledger.journaled
+SELECT l.tenant_id, l.posting_id, l.leg, l.kind, l.from_account, l.from_bucket, l.from_version,
+    l.to_account, l.to_bucket, l.to_version, l.amount_micros, l.payload_hash, l.posted_at, l.object,
+    NULL::bigint AS from_balance, NULL::bigint AS to_balance
+FROM unnest($1::bigint[], $2::uuid[], $3::uuid[]) AS asked (tenant_id, low, high)
+JOIN ledger_leg l ON l.tenant_id = asked.tenant_id
+    AND l.posting_id >= asked.low AND l.posting_id <= asked.high";
+
+/// The postings that a row of the journal names, each with its hash, without balances.
+pub(crate) async fn journaled(
+    tx: &Tx<'_>,
+    keys: &[(TenantNo, Prefix)],
+) -> Result<HashMap<(TenantNo, Prefix), Vec<(i64, Posted)>>, db::Error> {
+    let tenants: Vec<i64> = keys.iter().map(|(tenant, _)| tenant.0).collect();
+    let (low, high): (Vec<Uuid>, Vec<Uuid>) =
+        keys.iter().map(|(_, prefix)| journal::range(*prefix)).unzip();
+    let mut journaled: HashMap<_, Vec<_>> = HashMap::new();
+    let rows = tx.query(JOURNALED, &[&tenants, &low, &high]).await?;
+    for ((tenant, id), posted) in found(&rows, false)? {
+        journaled.entry((tenant, journal::prefix(id))).or_default().push(posted);
+    }
+    Ok(journaled)
 }
 
 fn found(rows: &[SqlRow], replayed: bool) -> Result<Found, db::Error> {

@@ -22,6 +22,10 @@ WITH leg AS (
     SELECT * FROM unnest($15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[],
         $20::bigint[], $21::timestamptz[], $22::uuid[], $23::smallint[], $24::smallint[],
         $25::smallint[])
+), journal AS (
+    INSERT INTO audit_record (record_id, made_at, who, postings, digest)
+    SELECT nextval('audit_record_seq'), $36::timestamptz, $37::text[], $38::bytea, $39::bytea
+    WHERE $38::bytea IS NOT NULL
 )
 UPDATE ledger_balance b
 SET main_micros = v.main, version = v.version, last_at = v.last_at, held_micros = v.held,
@@ -64,6 +68,10 @@ pub(in crate::ledger) async fn write_new(
     let (rows, entries) = locked.fold.changes();
     let entries = EntryColumns::of(entries);
     let balances = BalanceColumns::of(rows, &locked.versions);
+    let (who, postings, digest) = match locked.journal.row() {
+        Some((who, postings, digest)) => (Some(who), Some(postings), Some(digest)),
+        None => (None, None, None),
+    };
     if legs.ids.is_empty() && balances.tenants.is_empty() {
         return Ok(Written::All);
     }
@@ -106,6 +114,10 @@ pub(in crate::ledger) async fn write_new(
                 &balances.frozen,
                 &balances.late,
                 &balances.expiry,
+                &locked.now,
+                &who,
+                &postings,
+                &digest,
             ],
         )
         .await;
