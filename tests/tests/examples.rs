@@ -61,6 +61,7 @@ const LINES: &[(&str, Gets)] = &[
     ("HoldService/ListHolds", Answers("accounts/shop/holds/")),
     ("HoldService/ReleaseHolds", Answers("accounts/shop/holds/")),
     ("HoldService/RecordCharges", Answers("")),
+    ("EventService/WatchEvents", Answers("accountCreated")),
     ("AuditService/VerifyLedger", Answers("")),
     // A campaign spends.
     ("CampaignService/CreateCampaign", Answers("campaigns/spring")),

@@ -21,6 +21,7 @@ use crate::{
     MIGRATIONS,
     accounts::Directory,
     config::Config,
+    events::Feed,
     grpc::{self, Shared},
     jobs::Jobs,
     ledger::batch::Poster,
@@ -75,12 +76,17 @@ impl App {
             clock: clock.clone(),
             directory: Directory::new(pool.clone()),
             poster: Poster::start(&pool, &clock, config.ledger.posters),
+            events: Feed::new(&pool),
             pages,
             config,
         });
+        shared.events.observe(telemetry);
         let bound = bind(&shared, &stop, telemetry).await?;
         let tasks = TaskTracker::new();
-        Jobs::new(&pool, &clock, &shared.config.jobs, &stop, telemetry).start(&tasks, anchored);
+        tasks.spawn(shared.events.clone().run(stop.clone()));
+        let feed = shared.events.clone();
+        Jobs::new(&pool, &clock, feed, &shared.config.jobs, &stop, telemetry)
+            .start(&tasks, anchored);
         Ok(App { bound, stop, tasks, pool })
     }
 

@@ -257,6 +257,8 @@ pub struct Jobs {
     pub anchor_clock_every: HumanDuration,
     /// How long answers to requests are kept.
     pub keep_answers: HumanDuration,
+    /// How long events are kept for those who have not seen them yet.
+    pub keep_events: HumanDuration,
 }
 
 impl Default for Jobs {
@@ -268,6 +270,7 @@ impl Default for Jobs {
             chain_audit_every: HumanDuration::from_secs(1),
             anchor_clock_every: HumanDuration::from_secs(60),
             keep_answers: HumanDuration::from_secs(400 * 24 * 3_600),
+            keep_events: HumanDuration::from_secs(400 * 24 * 3_600),
         }
     }
 }

@@ -8,8 +8,13 @@
 //! Plain transfers and the traffic of holds are not here: their log is the ledger itself, and an event for
 //! each would double what they write. Whatever a back office waits for is.
 //!
+//! Beside `store.rs`: `feed.rs`, which hands events out.
+//!
 //! To add one: a variant of [`Event`], a field of the proto's oneof, an arm in `grpc/events.rs`.
 
+mod feed;
+#[cfg(test)]
+mod feed_tests;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -24,6 +29,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{accounts::Account, ledger::TenantNo};
+
+pub(crate) use feed::{Feed, Refusal, STREAMS_OF_A_CALLER, Watch};
 
 /// Whom an event is about.
 #[derive(Debug, Clone, Copy)]
@@ -180,6 +187,20 @@ pub(crate) struct CorrectionFacts {
     pub(crate) object: String,
     pub(crate) amount: Money,
     pub(crate) reason: String,
+}
+
+/// An event as it is handed out.
+#[derive(Debug, Clone)]
+pub(crate) struct Happened<E> {
+    /// Where it stands in its stream: its number in a tenant's, its position in that of all.
+    pub(crate) place: i64,
+    pub(crate) number: i64,
+    /// The account that owns the tenant.
+    pub(crate) tenant: Option<AccountId>,
+    pub(crate) account: Option<AccountId>,
+    pub(crate) currency: Currency,
+    pub(crate) event: E,
+    pub(crate) at: DateTime<Utc>,
 }
 
 /// Records an event in the transaction of what happened, before or after anything else in it.

@@ -6,16 +6,16 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use super::*;
 use crate::MIGRATIONS;
 
-fn start() -> DateTime<Utc> {
+pub(super) fn start() -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000, 0).unwrap()
 }
 
-fn in_tenant(tenant: i64) -> Subject<'static> {
+pub(super) fn in_tenant(tenant: i64) -> Subject<'static> {
     Subject { tenant: TenantNo(tenant), account: None, currency: Currency::RUB }
 }
 
 /// An event that says who made it and as which one.
-fn event(writer: i64, nth: i64) -> Event {
+pub(super) fn event(writer: i64, nth: i64) -> Event {
     Event::InvoiceIssued(InvoiceFacts {
         invoice: writer.to_string(),
         number: nth.to_string(),

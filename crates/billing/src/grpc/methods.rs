@@ -59,5 +59,6 @@ pub(crate) const METHODS: MethodTable = &[
     ("/adspend.billing.v1.HoldService/GetHold", LOOK),
     ("/adspend.billing.v1.HoldService/ListHolds", LOOK),
     ("/adspend.billing.v1.HoldService/RecordCharges", HOLDER),
+    ("/adspend.billing.v1.EventService/WatchEvents", READ),
     ("/adspend.billing.v1.AuditService/VerifyLedger", &[Operator, Auditor]),
 ];

@@ -25,12 +25,14 @@ use crate::{
     accounts::{AccountFacts, Directory},
     audit_records::Asked,
     config::Config,
+    events::Feed,
     ledger::{Actor, TenantNo, batch::Poster},
     requests::{Call, Outcome},
 };
 
 mod accounts;
 mod audit;
+mod events;
 mod holds;
 mod invoices;
 mod ledger_status;
@@ -52,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) directory: Directory,
     pub(crate) poster: Poster,
+    pub(crate) events: Feed,
     pub(crate) pages: PageKey,
     pub(crate) config: Config,
 }
@@ -80,6 +83,7 @@ pub(crate) fn register(mut server: Server, shared: &Arc<Shared>) -> Server {
         shared()
     )));
     serve!(hold_service_server::HoldServiceServer(holds::Holds(shared())));
+    serve!(event_service_server::EventServiceServer(events::Events(shared())));
     serve!(audit_service_server::AuditServiceServer(audit::Audit(shared())));
     server
 }

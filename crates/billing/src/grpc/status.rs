@@ -7,8 +7,8 @@ use adspend_common::{
 };
 
 use crate::{
-    accounts, invoices, payments, promised_payments, promised_payments::rules::Why, requests,
-    transactions,
+    accounts, events, invoices, payments, promised_payments, promised_payments::rules::Why,
+    requests, transactions,
 };
 
 impl From<requests::Error> for Refusal {
@@ -64,6 +64,24 @@ impl From<accounts::Error> for Refusal {
             E::Request(cause) => cause.into(),
             E::Ledger(cause) => cause.into(),
             E::Db(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<events::Refusal> for Refusal {
+    fn from(refusal: events::Refusal) -> Refusal {
+        use events::Refusal as R;
+        let text = refusal.to_string();
+        match refusal {
+            R::TooMany => refuse(Code::ResourceExhausted, Reason::TooManyStreams, text)
+                .with("most", events::STREAMS_OF_A_CALLER),
+            R::Forgotten { expected, next } => {
+                refuse(Code::OutOfRange, Reason::EventsForgotten, text)
+                    .with("expected", expected)
+                    .with("next", next)
+            }
+            R::Newer => rpc::unavailable(text),
+            R::Db(cause) => cause.into(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | `anchor_clock` | sets the clock to the database's time |
 //! | `chain_audit` | links new audit records into their chain |
 //! | `forget_answers` | deletes answers to requests that are older than they are kept |
+//! | `forget_events` | deletes events that are older than they are kept |
 //!
 //! Every job does a bounded piece, waits, and backs off when it fails; replicas may all run all of them.
 
@@ -19,21 +20,22 @@ use std::{
 };
 
 use adspend_common::{
+    config::HumanDuration,
     db::{self, Pool},
     server::Stop,
     telemetry::Telemetry,
     time::{Anchored, Clock},
 };
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::task::TaskTracker;
 
-use crate::{audit_records::chain::Chain, config, holds, ledger::audit, requests};
+use crate::{audit_records::chain::Chain, config, events::Feed, holds, ledger::audit, requests};
 
 /// Holds that one transaction gives back.
 const HOLDS_AT_ONCE: i64 = 500;
 /// Answers that one statement deletes.
 const ANSWERS_AT_ONCE: i64 = 1_000;
-/// How often old answers are looked for.
+/// How often old answers and events are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 /// The shortest wait of a job, however fast a simulated clock runs.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
@@ -55,6 +57,7 @@ struct Verified {
 pub(crate) struct Jobs {
     pool: Pool,
     clock: Clock,
+    feed: Feed,
     settings: config::Jobs,
     stop: Stop,
     verified: Arc<Verified>,
@@ -66,6 +69,7 @@ impl Jobs {
     pub(crate) fn new(
         pool: &Pool,
         clock: &Clock,
+        feed: Feed,
         settings: &config::Jobs,
         stop: &Stop,
         telemetry: &Telemetry,
@@ -89,6 +93,7 @@ impl Jobs {
         Jobs {
             pool: pool.clone(),
             clock: clock.clone(),
+            feed,
             settings: settings.clone(),
             stop: stop.clone(),
             verified,
@@ -111,6 +116,7 @@ impl Jobs {
         let every = settings.chain_audit_every.get();
         tasks.spawn(self.clone().repeat("chain_audit", every, Jobs::chain_audit));
         tasks.spawn(self.clone().repeat("forget_answers", FORGET_EVERY, Jobs::forget_answers));
+        tasks.spawn(self.clone().repeat("forget_events", FORGET_EVERY, Jobs::forget_events));
         if let Some(every) = settings.verify_ledger_every {
             tasks.spawn(self.clone().repeat("verify_ledger", every.get(), Jobs::verify_ledger));
         }
@@ -170,9 +176,21 @@ impl Jobs {
         Ok(())
     }
 
+    async fn forget_events(self) -> Result<(), db::Error> {
+        match self.ago(self.settings.keep_events) {
+            Some(before) => self.feed.forget(before).await,
+            None => Ok(()),
+        }
+    }
+
+    /// So long before now; none for longer than there is time.
+    fn ago(&self, kept: HumanDuration) -> Option<DateTime<Utc>> {
+        let kept = TimeDelta::from_std(kept.get()).unwrap_or(TimeDelta::MAX);
+        self.clock.now().checked_sub_signed(kept)
+    }
+
     async fn forget_answers(self) -> Result<(), db::Error> {
-        let kept = TimeDelta::from_std(self.settings.keep_answers.get()).unwrap_or(TimeDelta::MAX);
-        let Some(before) = self.clock.now().checked_sub_signed(kept) else { return Ok(()) };
+        let Some(before) = self.ago(self.settings.keep_answers) else { return Ok(()) };
         let full = u64::try_from(ANSWERS_AT_ONCE).unwrap_or(u64::MAX);
         loop {
             let client = self.pool.get().await?;

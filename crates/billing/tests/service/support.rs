@@ -14,8 +14,8 @@ use adspend_common::{
 use chrono::{DateTime, Utc};
 use pb::{
     account_service_client::AccountServiceClient, audit_service_client::AuditServiceClient,
-    hold_service_client::HoldServiceClient, invoice_service_client::InvoiceServiceClient,
-    payment_service_client::PaymentServiceClient,
+    event_service_client::EventServiceClient, hold_service_client::HoldServiceClient,
+    invoice_service_client::InvoiceServiceClient, payment_service_client::PaymentServiceClient,
     promised_payment_service_client::PromisedPaymentServiceClient,
     transaction_service_client::TransactionServiceClient,
     transfer_service_client::TransferServiceClient,
@@ -38,7 +38,8 @@ pub(crate) const OTHER_INN: &str = "7743001840";
 pub(crate) struct World {
     pub(crate) hand: ManualClock,
     pub(crate) metrics: SocketAddr,
-    _database: TestDatabase,
+    database: TestDatabase,
+    config: Config,
     channel: Channel,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
@@ -82,6 +83,7 @@ impl Caller {
     clients!(
         accounts: AccountServiceClient,
         audit: AuditServiceClient,
+        events: EventServiceClient,
         holds: HoldServiceClient,
         invoices: InvoiceServiceClient,
         payments: PaymentServiceClient,
@@ -110,8 +112,12 @@ impl World {
         config.limits.default_deadline = HumanDuration::from_secs(60);
         config.limits.max_deadline = HumanDuration::from_secs(120);
         change(&mut config);
-        let (clock, hand) = Clock::manual(at(START));
-        let app = App::start(config, clock, &Telemetry::for_tests()).await.unwrap();
+        World::serve(database, config, at(START)).await
+    }
+
+    async fn serve(database: TestDatabase, config: Config, now: DateTime<Utc>) -> World {
+        let (clock, hand) = Clock::manual(now);
+        let app = App::start(config.clone(), clock, &Telemetry::for_tests()).await.unwrap();
         let address = format!("http://{}", app.grpc_addr());
         let metrics = app.metrics_addr();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -119,7 +125,16 @@ impl World {
             let _ = stopped.await;
         }));
         let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-        World { hand, metrics, _database: database, channel, stop, served }
+        World { hand, metrics, database, config, channel, stop, served }
+    }
+
+    /// Stops the service and starts it again on its data.
+    pub(crate) async fn restart(self) -> World {
+        let World { hand, database, config, channel, stop, served, .. } = self;
+        drop(channel);
+        stop.send(()).unwrap();
+        served.await.unwrap();
+        World::serve(database, config, hand.now()).await
     }
 
     pub(crate) fn operator(&self) -> Caller {

@@ -1735,6 +1735,616 @@ pub mod audit_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Request of WatchEvents.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchEventsRequest {
+    /// Only the tenant of this account: `accounts/{account}`. Everything that the caller may see when empty.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// From an earlier message of a stream with the same parent: begins after it. Empty: the oldest event that is
+    /// kept; events are kept 400 days.
+    #[prost(string, tag = "2")]
+    pub resume_token: ::prost::alloc::string::String,
+    /// Ends the stream after what has happened so far, instead of waiting for more.
+    #[prost(bool, tag = "3")]
+    pub until_now: bool,
+}
+/// Response of WatchEvents.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchEventsResponse {
+    /// What happened; absent in a message that only says that the stream lives.
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<Event>,
+    /// Where to begin after this message.
+    #[prost(string, tag = "2")]
+    pub resume_token: ::prost::alloc::string::String,
+}
+/// Event is something that happened.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Event {
+    /// Its number in the tenant: 1, 2, 3, … A missing number is an error.
+    #[prost(int64, tag = "1")]
+    pub number: i64,
+    /// The account that owns the tenant: `accounts/{account}`. Empty for money whose owner nobody knows.
+    #[prost(string, tag = "2")]
+    pub tenant: ::prost::alloc::string::String,
+    /// The account that it is about: `accounts/{account}`. Empty for money whose owner nobody knows.
+    #[prost(string, tag = "3")]
+    pub account: ::prost::alloc::string::String,
+    /// When it happened.
+    #[prost(message, optional, tag = "4")]
+    pub event_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// What happened. A kind that a reader does not know is one of a newer version.
+    #[prost(
+        oneof = "event::Payload",
+        tags = "10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 30, 31, 32, 33, 40, 41, 42, 50, 51, 52, 53, 60, 61, 62, 70, 71, 72, 73, 80, 90, 91"
+    )]
+    pub payload: ::core::option::Option<event::Payload>,
+}
+/// Nested message and enum types in `Event`.
+pub mod event {
+    /// What happened. A kind that a reader does not know is one of a newer version.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Payload {
+        /// The account was created.
+        #[prost(message, tag = "10")]
+        AccountCreated(super::AccountEvent),
+        /// Its fields changed.
+        #[prost(message, tag = "11")]
+        AccountUpdated(super::AccountEvent),
+        /// It was blocked.
+        #[prost(message, tag = "12")]
+        AccountBlocked(super::AccountEvent),
+        /// Its money may move again.
+        #[prost(message, tag = "13")]
+        AccountUnblocked(super::AccountEvent),
+        /// It joined an agency; told in the tenant it left and in the one it joined.
+        #[prost(message, tag = "14")]
+        ClientAttached(super::AccountEvent),
+        /// It left an agency; told in both tenants.
+        #[prost(message, tag = "15")]
+        ClientDetached(super::AccountEvent),
+        /// The invoice was issued.
+        #[prost(message, tag = "20")]
+        InvoiceIssued(super::InvoiceEvent),
+        /// It was paid.
+        #[prost(message, tag = "21")]
+        InvoicePaid(super::InvoiceEvent),
+        /// It was cancelled.
+        #[prost(message, tag = "22")]
+        InvoiceCancelled(super::InvoiceEvent),
+        /// It is deferred and was not paid in time (R-100).
+        #[prost(message, tag = "23")]
+        InvoiceOverdue(super::InvoiceEvent),
+        /// The payment matched an invoice and was credited.
+        #[prost(message, tag = "30")]
+        PaymentCredited(super::PaymentEvent),
+        /// It matched nothing; its money is free funds (R-43).
+        #[prost(message, tag = "31")]
+        PaymentUnallocated(super::PaymentEvent),
+        /// Free funds were assigned.
+        #[prost(message, tag = "32")]
+        PaymentAllocated(super::PaymentEvent),
+        /// Money of it was paid back (R-172).
+        #[prost(message, tag = "33")]
+        PaymentRefunded(super::PaymentEvent),
+        /// A promised payment was taken.
+        #[prost(message, tag = "40")]
+        PromisedPaymentTaken(super::PromisedPaymentEvent),
+        /// It was repaid in full.
+        #[prost(message, tag = "41")]
+        PromisedPaymentRepaid(super::PromisedPaymentEvent),
+        /// Its due day is over (R-67).
+        #[prost(message, tag = "42")]
+        PromisedPaymentOverdue(super::PromisedPaymentEvent),
+        /// An operator changed the terms of credit.
+        #[prost(message, tag = "50")]
+        CreditTermsChanged(super::CreditEvent),
+        /// The overdraft threshold changed.
+        #[prost(message, tag = "51")]
+        OverdraftThresholdChanged(super::CreditEvent),
+        /// Money was frozen against an overdue invoice (R-100).
+        #[prost(message, tag = "52")]
+        LienTaken(super::LienEvent),
+        /// Frozen money came back.
+        #[prost(message, tag = "53")]
+        LienReturned(super::LienEvent),
+        /// Automatic top-up was set, or switched off by its owner.
+        #[prost(message, tag = "60")]
+        AutoTopUpChanged(super::AutoTopUpEvent),
+        /// A top-up ran.
+        #[prost(message, tag = "61")]
+        AutoTopUpRun(super::AutoTopUpEvent),
+        /// It switched itself off (R-113).
+        #[prost(message, tag = "62")]
+        AutoTopUpDisabled(super::AutoTopUpEvent),
+        /// Autopayment was set, or switched off by its owner.
+        #[prost(message, tag = "70")]
+        AutopayChanged(super::AutopayEvent),
+        /// A card was charged and the money credited.
+        #[prost(message, tag = "71")]
+        AutopayRun(super::AutopayEvent),
+        /// A charge came to nothing.
+        #[prost(message, tag = "72")]
+        AutopayFailed(super::AutopayEvent),
+        /// It switched itself off (R-124).
+        #[prost(message, tag = "73")]
+        AutopayDisabled(super::AutopayEvent),
+        /// A document was made.
+        #[prost(message, tag = "80")]
+        DocumentMade(super::DocumentEvent),
+        /// Invalid clicks were credited back (R-26).
+        #[prost(message, tag = "90")]
+        ClicksCredited(super::CorrectionEvent),
+        /// A posting was reversed by an operator.
+        #[prost(message, tag = "91")]
+        PostingReversed(super::CorrectionEvent),
+    }
+}
+/// AccountEvent is what happened to an account.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AccountEvent {
+    /// The agency of a client, joined or left: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub agency: ::prost::alloc::string::String,
+}
+/// InvoiceEvent is what happened to an invoice.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InvoiceEvent {
+    /// `accounts/{account}/invoices/{invoice}`.
+    #[prost(string, tag = "1")]
+    pub invoice: ::prost::alloc::string::String,
+    /// Its number for people.
+    #[prost(string, tag = "2")]
+    pub number: ::prost::alloc::string::String,
+    /// With VAT.
+    #[prost(message, optional, tag = "3")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// What paid it: `payments/{payment}`.
+    #[prost(string, tag = "4")]
+    pub payment: ::prost::alloc::string::String,
+}
+/// PaymentEvent is what happened to a payment.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PaymentEvent {
+    /// `payments/{payment}`.
+    #[prost(string, tag = "1")]
+    pub payment: ::prost::alloc::string::String,
+    /// Of the payment, or the part that was paid back.
+    #[prost(message, optional, tag = "2")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The invoice that it pays: `accounts/{account}/invoices/{invoice}`.
+    #[prost(string, tag = "3")]
+    pub invoice: ::prost::alloc::string::String,
+    /// The part that went to overdue debts (R-62).
+    #[prost(message, optional, tag = "4")]
+    pub collected: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// Why it was not credited at once, such as AMOUNT_MISMATCH, or why it was paid back.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// PromisedPaymentEvent is what happened to a promised payment.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PromisedPaymentEvent {
+    /// `accounts/{account}/promisedPayments/{promised_payment}`.
+    #[prost(string, tag = "1")]
+    pub promised_payment: ::prost::alloc::string::String,
+    /// How much was credited.
+    #[prost(message, optional, tag = "2")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// How much is still owed.
+    #[prost(message, optional, tag = "3")]
+    pub outstanding: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The last day of the term, MSK, inclusive.
+    #[prost(message, optional, tag = "4")]
+    pub due_date: ::core::option::Option<super::super::super::google::r#type::Date>,
+}
+/// CreditEvent is what happened to an account's credit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreditEvent {
+    /// What an operator granted.
+    #[prost(message, optional, tag = "1")]
+    pub granted: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The overdraft threshold in force.
+    #[prost(message, optional, tag = "2")]
+    pub threshold: ::core::option::Option<super::super::super::google::r#type::Money>,
+}
+/// LienEvent is what happened to money under a lien.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LienEvent {
+    /// How much.
+    #[prost(message, optional, tag = "1")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The overdue invoice: `accounts/{account}/invoices/{invoice}`.
+    #[prost(string, tag = "2")]
+    pub invoice: ::prost::alloc::string::String,
+}
+/// AutoTopUpEvent is what happened to the automatic top-up of an account by its agency.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AutoTopUpEvent {
+    /// The amount of the setting or of the run.
+    #[prost(message, optional, tag = "1")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The run, as a resource name.
+    #[prost(string, tag = "2")]
+    pub run: ::prost::alloc::string::String,
+    /// Why it went off.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// AutopayEvent is what happened to autopayment by card.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AutopayEvent {
+    /// The amount of the setting or of the charge.
+    #[prost(message, optional, tag = "1")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The run, as a resource name.
+    #[prost(string, tag = "2")]
+    pub run: ::prost::alloc::string::String,
+    /// Why a charge failed, or why it went off.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// DocumentEvent is what happened to a document.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DocumentEvent {
+    /// The document, as a resource name.
+    #[prost(string, tag = "1")]
+    pub document: ::prost::alloc::string::String,
+    /// Its number for people.
+    #[prost(string, tag = "2")]
+    pub number: ::prost::alloc::string::String,
+    /// Which document it is, such as ACT.
+    #[prost(string, tag = "3")]
+    pub kind: ::prost::alloc::string::String,
+}
+/// CorrectionEvent is a correction of the books.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CorrectionEvent {
+    /// What was corrected, as a resource name.
+    #[prost(string, tag = "1")]
+    pub object: ::prost::alloc::string::String,
+    /// How much.
+    #[prost(message, optional, tag = "2")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// Why.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// Generated client implementations.
+pub mod event_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// EventService tells back offices what happened (G8).
+    #[derive(Debug, Clone)]
+    pub struct EventServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl EventServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> EventServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> EventServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            EventServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Streams events from a position on, and goes on as new ones happen. Events of a tenant come in the order of
+        /// their commits and are numbered 1, 2, 3, … without gaps; each is delivered at least once, and only when its
+        /// commit cannot be lost any more. Keep `resume_token` with what you have done, and begin with it the next
+        /// time. While nothing happens a message without an event comes every few seconds. Between tenants the order
+        /// is the same on every call, and says nothing.
+        ///
+        /// Plain transfers, holds and charges make no events: their log is the ledger itself, read by
+        /// ListTransactions.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"until_now":true}' localhost:7401 adspend.billing.v1.EventService/WatchEvents
+        /// ```
+        pub async fn watch_events(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchEventsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.EventService/WatchEvents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.EventService", "WatchEvents"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod event_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with EventServiceServer.
+    #[async_trait]
+    pub trait EventService: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the WatchEvents method.
+        type WatchEventsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchEventsResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Streams events from a position on, and goes on as new ones happen. Events of a tenant come in the order of
+        /// their commits and are numbered 1, 2, 3, … without gaps; each is delivered at least once, and only when its
+        /// commit cannot be lost any more. Keep `resume_token` with what you have done, and begin with it the next
+        /// time. While nothing happens a message without an event comes every few seconds. Between tenants the order
+        /// is the same on every call, and says nothing.
+        ///
+        /// Plain transfers, holds and charges make no events: their log is the ledger itself, read by
+        /// ListTransactions.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"until_now":true}' localhost:7401 adspend.billing.v1.EventService/WatchEvents
+        /// ```
+        async fn watch_events(
+            &self,
+            request: tonic::Request<super::WatchEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchEventsStream>,
+            tonic::Status,
+        >;
+    }
+    /// EventService tells back offices what happened (G8).
+    #[derive(Debug)]
+    pub struct EventServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> EventServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for EventServiceServer<T>
+    where
+        T: EventService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/adspend.billing.v1.EventService/WatchEvents" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchEventsSvc<T: EventService>(pub Arc<T>);
+                    impl<
+                        T: EventService,
+                    > tonic::server::ServerStreamingService<super::WatchEventsRequest>
+                    for WatchEventsSvc<T> {
+                        type Response = super::WatchEventsResponse;
+                        type ResponseStream = T::WatchEventsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchEventsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as EventService>::watch_events(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchEventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for EventServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "adspend.billing.v1.EventService";
+    impl<T> tonic::server::NamedService for EventServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// Hold is money set aside: opened = settled + released + still held.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hold {

@@ -129,6 +129,10 @@ pub enum Reason {
     TokenExpired = 44,
     /// FAILED_PRECONDITION: the account has no legal entity that an invoice could name as the payer.
     LegalEntityRequired = 45,
+    /// OUT_OF_RANGE: events after this resume token are not kept any more; the metadata says what is missing.
+    EventsForgotten = 46,
+    /// RESOURCE_EXHAUSTED: the caller has as many streams open as it may; the metadata says how many.
+    TooManyStreams = 47,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -183,6 +187,8 @@ impl Reason {
             Self::AccountUnknown => "REASON_ACCOUNT_UNKNOWN",
             Self::TokenExpired => "REASON_TOKEN_EXPIRED",
             Self::LegalEntityRequired => "REASON_LEGAL_ENTITY_REQUIRED",
+            Self::EventsForgotten => "REASON_EVENTS_FORGOTTEN",
+            Self::TooManyStreams => "REASON_TOO_MANY_STREAMS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -234,6 +240,8 @@ impl Reason {
             "REASON_ACCOUNT_UNKNOWN" => Some(Self::AccountUnknown),
             "REASON_TOKEN_EXPIRED" => Some(Self::TokenExpired),
             "REASON_LEGAL_ENTITY_REQUIRED" => Some(Self::LegalEntityRequired),
+            "REASON_EVENTS_FORGOTTEN" => Some(Self::EventsForgotten),
+            "REASON_TOO_MANY_STREAMS" => Some(Self::TooManyStreams),
             _ => None,
         }
     }
