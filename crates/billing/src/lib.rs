@@ -49,6 +49,10 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             name: "0010_audit_records",
             sql: include_str!("../migrations/0010_audit_records.sql"),
         },
+        Migration {
+            name: "0011_entries_are_sides_of_legs",
+            sql: include_str!("../migrations/0011_entries_are_sides_of_legs.sql"),
+        },
     ],
 );
 

@@ -323,6 +323,10 @@ pub struct PostedLeg {
     pub from_balance: Option<Balance>,
     /// The balance of the destination bucket right after; none for a counter-account.
     pub to_balance: Option<Balance>,
+    /// All money of the source account right after; none for a counter-account.
+    pub from_posted: Option<Balance>,
+    /// All money of the destination account right after; none for a counter-account.
+    pub to_posted: Option<Balance>,
 }
 
 /// A posting that is booked.

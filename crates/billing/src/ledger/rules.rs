@@ -8,9 +8,7 @@ use std::collections::HashMap;
 use adspend_common::money::{Balance, Money};
 use chrono::{DateTime, Utc};
 
-use super::{
-    AccountKey, AccountNo, Bucket, Kind, Leg, MAX_LEGS, Place, Posted, PostedLeg, Posting, State,
-};
+use super::{AccountKey, AccountNo, Kind, Leg, MAX_LEGS, Place, Posted, PostedLeg, Posting, State};
 
 /// Why a posting is refused. In the order of precedence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -158,29 +156,14 @@ fn owner(place: Place) -> Option<(AccountNo, OwnerBucket)> {
     }
 }
 
-/// An entry to be written: what one leg does to one owner.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Whose.
-    pub key: AccountKey,
-    /// The number of the entry within the account.
-    pub version: i64,
-    /// Signed.
-    pub amount_micros: i64,
+/// What one end of a leg does to its owner.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    version: i64,
     /// The bucket's balance right after.
-    pub balance: Balance,
+    balance: Balance,
     /// All money of the account right after.
-    pub posted: Balance,
-    /// Which bucket.
-    pub bucket: Bucket,
-    /// Why.
-    pub kind: Kind,
-    /// The posting.
-    pub posting: uuid::Uuid,
-    /// The leg within it.
-    pub leg: i16,
-    /// When it is booked.
-    pub at: DateTime<Utc>,
+    posted: Balance,
 }
 
 /// Folds postings over locked rows.
@@ -190,7 +173,6 @@ pub struct Fold {
     rows: Vec<Row>,
     index: HashMap<AccountKey, usize>,
     touched: Vec<bool>,
-    entries: Vec<Entry>,
     /// How rows stood before the group in progress touched them.
     undo: Vec<(usize, Row, bool)>,
 }
@@ -200,8 +182,7 @@ impl Fold {
     pub fn new(now: DateTime<Utc>, rows: Vec<Row>) -> Fold {
         let index = rows.iter().enumerate().map(|(at, row)| (row.key, at)).collect();
         let touched = vec![false; rows.len()];
-        let entries = Vec::with_capacity(rows.len().saturating_mul(2));
-        Fold { now, rows, index, touched, entries, undo: Vec::new() }
+        Fold { now, rows, index, touched, undo: Vec::new() }
     }
 
     /// The row as it stands now.
@@ -209,10 +190,10 @@ impl Fold {
         self.index.get(&key).map(|&at| &self.rows[at])
     }
 
-    /// The rows that were changed, and the entries in the order of booking.
-    pub fn changes(&self) -> (impl Iterator<Item = &Row>, &[Entry]) {
+    /// The rows that were changed.
+    pub fn changed(&self) -> impl Iterator<Item = &Row> {
         let rows = self.rows.iter().zip(&self.touched).filter(|(_, touched)| **touched);
-        (rows.map(|(row, _)| row), &self.entries)
+        rows.map(|(row, _)| row)
     }
 
     /// All rows as they stand.
@@ -230,22 +211,20 @@ impl Fold {
 
     /// Books one posting, or refuses it and changes nothing.
     pub fn post(&mut self, posting: &Posting) -> Result<Posted, Refusal> {
-        let mark = self.entries.len();
         self.undo.clear();
-        self.try_post(posting).inspect_err(|_| self.roll_back(mark))
+        self.try_post(posting).inspect_err(|_| self.roll_back())
     }
 
     /// Books all of a group, or none of it. The verdict of an item that was fine by itself is
     /// [`Refusal::GroupAborted`].
     pub fn post_group(&mut self, postings: &[&Posting]) -> Vec<Result<Posted, Refusal>> {
-        let mark = self.entries.len();
         self.undo.clear();
         let mut verdicts = Vec::with_capacity(postings.len());
         for posting in postings {
             match self.try_post(posting) {
                 Ok(posted) => verdicts.push(Ok(posted)),
                 Err(refusal) => {
-                    self.roll_back(mark);
+                    self.roll_back();
                     verdicts.clear();
                     for other in postings {
                         let same = std::ptr::eq(*other, *posting);
@@ -259,8 +238,7 @@ impl Fold {
         verdicts
     }
 
-    fn roll_back(&mut self, mark: usize) {
-        self.entries.truncate(mark);
+    fn roll_back(&mut self) {
         while let Some((at, row, touched)) = self.undo.pop() {
             self.rows[at] = row;
             self.touched[at] = touched;
@@ -273,9 +251,8 @@ impl Fold {
         }
         let at = self.booking_time(posting);
         let mut legs = Vec::with_capacity(posting.legs.len());
-        for (number, leg) in posting.legs.iter().enumerate() {
-            let number = i16::try_from(number).map_err(|_| Refusal::Malformed)?;
-            legs.push(self.post_leg(posting, number, leg, at)?);
+        for leg in &posting.legs {
+            legs.push(self.post_leg(posting, leg, at)?);
         }
         Ok(Posted { id: posting.id, at, legs, replayed: false })
     }
@@ -298,42 +275,38 @@ impl Fold {
     fn post_leg(
         &mut self,
         posting: &Posting,
-        number: i16,
         leg: &Leg,
         at: DateTime<Utc>,
     ) -> Result<PostedLeg, Refusal> {
         if leg.amount.is_zero() || leg.from == leg.to {
             return Err(Refusal::Malformed);
         }
-        let mut posted = PostedLeg {
+        let from = self.post_side(posting, leg, Direction::Out, at)?;
+        let to = self.post_side(posting, leg, Direction::In, at)?;
+        Ok(PostedLeg {
             leg: leg.clone(),
-            from_version: 0,
-            to_version: 0,
-            from_balance: None,
-            to_balance: None,
-        };
-        if let Some(side) = owner(leg.from) {
-            let (version, balance) =
-                self.post_side(posting, number, leg, side, Direction::Out, at)?;
-            (posted.from_version, posted.from_balance) = (version, Some(balance));
-        }
-        if let Some(side) = owner(leg.to) {
-            let (version, balance) =
-                self.post_side(posting, number, leg, side, Direction::In, at)?;
-            (posted.to_version, posted.to_balance) = (version, Some(balance));
-        }
-        Ok(posted)
+            from_version: from.map_or(0, |entry| entry.version),
+            to_version: to.map_or(0, |entry| entry.version),
+            from_balance: from.map(|entry| entry.balance),
+            to_balance: to.map(|entry| entry.balance),
+            from_posted: from.map(|entry| entry.posted),
+            to_posted: to.map(|entry| entry.posted),
+        })
     }
 
+    /// Books one end of a leg; none when it has no owner.
     fn post_side(
         &mut self,
         posting: &Posting,
-        number: i16,
         leg: &Leg,
-        (account, bucket): (AccountNo, OwnerBucket),
         direction: Direction,
         at: DateTime<Utc>,
-    ) -> Result<(i64, Balance), Refusal> {
+    ) -> Result<Option<Entry>, Refusal> {
+        let place = match direction {
+            Direction::Out => leg.from,
+            Direction::In => leg.to,
+        };
+        let Some((account, bucket)) = owner(place) else { return Ok(None) };
         let key = AccountKey { tenant: posting.tenant, account };
         let index = *self.index.get(&key).ok_or(Refusal::UnknownAccount(account))?;
         let row = &self.rows[index];
@@ -346,32 +319,15 @@ impl Fold {
         if uncovered && direction == Direction::Out {
             next.late = row.late.checked_add(leg.amount).ok_or(Refusal::Overflow(account))?;
         }
-        let (version, balance) = (next.version, next.balance(bucket));
-        let posted = next.posted().ok_or(Refusal::Overflow(account))?;
-        let amount_micros = match direction {
-            Direction::Out => -leg.amount.micros(),
-            Direction::In => leg.amount.micros(),
+        let entry = Entry {
+            version: next.version,
+            balance: next.balance(bucket),
+            posted: next.posted().ok_or(Refusal::Overflow(account))?,
         };
-        self.entries.push(Entry {
-            key,
-            version,
-            amount_micros,
-            balance,
-            posted,
-            bucket: match bucket {
-                OwnerBucket::Main => Bucket::Main,
-                OwnerBucket::Held => Bucket::Held,
-                OwnerBucket::Frozen => Bucket::Frozen,
-            },
-            kind: leg.kind,
-            posting: posting.id,
-            leg: number,
-            at,
-        });
         let before = std::mem::replace(&mut self.rows[index], next);
         self.undo.push((index, before, self.touched[index]));
         self.touched[index] = true;
-        Ok((version, balance))
+        Ok(Some(entry))
     }
 }
 

@@ -32,15 +32,11 @@ fn transfer(row: &Row) -> Result<Transfer, db::Error> {
 const FIND: &str = "-- transfers.find
 SELECT l.posting_id, l.amount_micros, l.posted_at, a.name AS agency, a.currency,
        s.name AS source, d.name AS destination,
-       se.balance_micros AS source_balance, de.balance_micros AS destination_balance
+       l.from_balance_micros AS source_balance, l.to_balance_micros AS destination_balance
 FROM ledger_leg l
 JOIN account a ON a.account_id = l.tenant_id
 JOIN account s ON s.account_id = l.from_account
 JOIN account d ON d.account_id = l.to_account
-JOIN ledger_entry se ON se.tenant_id = l.tenant_id AND se.account_id = l.from_account
-    AND se.version = l.from_version
-JOIN ledger_entry de ON de.tenant_id = l.tenant_id AND de.account_id = l.to_account
-    AND de.version = l.to_version
 WHERE l.tenant_id = $1 AND l.posting_id = $2 AND l.kind = 1";
 
 /// One transfer of an agency.
@@ -55,17 +51,13 @@ pub async fn find(
 const LIST: &str = "-- transfers.list
 SELECT l.posting_id, l.amount_micros, l.posted_at, a.name AS agency, a.currency,
        s.name AS source, d.name AS destination,
-       se.balance_micros AS source_balance, de.balance_micros AS destination_balance,
+       l.from_balance_micros AS source_balance, l.to_balance_micros AS destination_balance,
        e.version
 FROM ledger_entry e
 JOIN ledger_leg l ON l.tenant_id = e.tenant_id AND l.posting_id = e.posting_id AND l.leg = e.leg
 JOIN account a ON a.account_id = l.tenant_id
 JOIN account s ON s.account_id = l.from_account
 JOIN account d ON d.account_id = l.to_account
-JOIN ledger_entry se ON se.tenant_id = l.tenant_id AND se.account_id = l.from_account
-    AND se.version = l.from_version
-JOIN ledger_entry de ON de.tenant_id = l.tenant_id AND de.account_id = l.to_account
-    AND de.version = l.to_version
 WHERE e.tenant_id = $1 AND e.account_id = $2 AND e.kind = 1 AND e.version < $3
 ORDER BY e.version DESC
 LIMIT $4";

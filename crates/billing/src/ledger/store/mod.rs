@@ -1,5 +1,6 @@
-//! The ledger's SQL. Nothing else in the project writes `ledger_balance`, `ledger_leg` or `ledger_entry`.
-//! Here: rows and locks. `write.rs` writes what was folded, `read.rs` reads what is booked.
+//! The ledger's SQL. Nothing else in the project writes `ledger_balance` or `ledger_leg`; an entry is an end of
+//! a leg (the view `ledger_entry`). Here: rows and locks. `write.rs` writes what was folded, `read.rs` reads what
+//! is booked.
 
 mod read;
 mod write;
@@ -60,24 +61,22 @@ JOIN ledger_balance b ON b.tenant_id = k.tenant_id AND b.account_id = k.account_
 ORDER BY b.account_id, b.tenant_id
 FOR NO KEY UPDATE OF b";
 
+/// By the place of each column in [`LOCK`]: finding columns by name costs more than the row.
 fn row(sql: &SqlRow) -> Result<Row, db::Error> {
-    let money = |column: &str| -> Result<Money, db::Error> {
+    let money = |column: usize| -> Result<Money, db::Error> {
         Money::from_micros(sql.get(column)).ok_or_else(|| broken("an amount"))
     };
     Ok(Row {
-        key: AccountKey {
-            tenant: TenantNo(sql.get("tenant_id")),
-            account: AccountNo(sql.get("account_id")),
-        },
-        main: Balance::from_micros(sql.get("main_micros")).ok_or_else(|| broken("a balance"))?,
-        held: money("held_micros")?,
-        frozen: money("frozen_micros")?,
-        overdraft: money("overdraft_micros")?,
-        late: money("late_micros")?,
-        version: sql.get("version"),
-        last_at: sql.get("last_at"),
-        state: State::from_number(sql.get("state")).ok_or_else(|| broken("a state"))?,
-        hold_expires_at: sql.get("hold_expires_at"),
+        key: AccountKey { tenant: TenantNo(sql.get(0)), account: AccountNo(sql.get(1)) },
+        main: Balance::from_micros(sql.get(2)).ok_or_else(|| broken("a balance"))?,
+        version: sql.get(3),
+        last_at: sql.get(4),
+        held: money(5)?,
+        frozen: money(6)?,
+        late: money(7)?,
+        overdraft: money(8)?,
+        hold_expires_at: sql.get(9),
+        state: State::from_number(sql.get(10)).ok_or_else(|| broken("a state"))?,
     })
 }
 

@@ -19,23 +19,12 @@ const REPLAY: &str = "-- ledger.replay
 UPDATE ledger_leg l SET replays = l.replays + 1
 FROM unnest($1::bigint[], $2::uuid[]) AS asked (tenant_id, posting_id)
 WHERE l.tenant_id = asked.tenant_id AND l.posting_id = asked.posting_id
-RETURNING l.tenant_id, l.posting_id, l.leg, l.kind, l.from_account, l.from_bucket, l.from_version,
-    l.to_account, l.to_bucket, l.to_version, l.amount_micros, l.payload_hash, l.posted_at, l.object,
-    (SELECT balance_micros FROM ledger_entry e WHERE e.tenant_id = l.tenant_id
-        AND e.account_id = l.from_account AND e.version = l.from_version) AS from_balance,
-    (SELECT balance_micros FROM ledger_entry e WHERE e.tenant_id = l.tenant_id
-        AND e.account_id = l.to_account AND e.version = l.to_version) AS to_balance";
+RETURNING l.*";
 
 const FIND: &str = "-- ledger.find
-SELECT l.tenant_id, l.posting_id, l.leg, l.kind, l.from_account, l.from_bucket, l.from_version,
-    l.to_account, l.to_bucket, l.to_version, l.amount_micros, l.payload_hash, l.posted_at, l.object,
-    f.balance_micros AS from_balance, t.balance_micros AS to_balance
+SELECT l.*
 FROM unnest($1::bigint[], $2::uuid[]) AS asked (tenant_id, posting_id)
-JOIN ledger_leg l ON l.tenant_id = asked.tenant_id AND l.posting_id = asked.posting_id
-LEFT JOIN ledger_entry f ON f.tenant_id = l.tenant_id AND f.account_id = l.from_account
-    AND f.version = l.from_version
-LEFT JOIN ledger_entry t ON t.tenant_id = l.tenant_id AND t.account_id = l.to_account
-    AND t.version = l.to_version";
+JOIN ledger_leg l ON l.tenant_id = asked.tenant_id AND l.posting_id = asked.posting_id";
 
 const ANY_BOOKED: &str = "-- ledger.any_booked
 SELECT EXISTS (
@@ -73,14 +62,12 @@ pub async fn find(client: &Client, ids: &[(TenantNo, Uuid)]) -> Result<Found, db
 }
 
 const JOURNALED: &str = "-- ledger.journaled
-SELECT l.tenant_id, l.posting_id, l.leg, l.kind, l.from_account, l.from_bucket, l.from_version,
-    l.to_account, l.to_bucket, l.to_version, l.amount_micros, l.payload_hash, l.posted_at, l.object,
-    NULL::bigint AS from_balance, NULL::bigint AS to_balance
+SELECT l.*
 FROM unnest($1::bigint[], $2::uuid[], $3::uuid[]) AS asked (tenant_id, low, high)
 JOIN ledger_leg l ON l.tenant_id = asked.tenant_id
     AND l.posting_id >= asked.low AND l.posting_id <= asked.high";
 
-/// The postings that a row of the journal names, each with its hash, without balances.
+/// The postings that a row of the journal names, each with its hash.
 pub(crate) async fn journaled(
     tx: &Tx<'_>,
     keys: &[(TenantNo, Prefix)],
@@ -118,8 +105,10 @@ fn found(rows: &[SqlRow], replayed: bool) -> Result<Found, db::Error> {
 }
 
 fn posted_leg(sql: &SqlRow) -> Result<PostedLeg, db::Error> {
-    let balance = |column: &str| -> Result<Option<Balance>, db::Error> {
-        let micros: Option<i64> = sql.get(column);
+    let (from_version, to_version): (i64, i64) = (sql.get("from_version"), sql.get("to_version"));
+    // A counter-account has no running balance.
+    let balance = |version: i64, column: &str| -> Result<Option<Balance>, db::Error> {
+        let micros = (version > 0).then(|| sql.get(column));
         micros
             .map(|micros| Balance::from_micros(micros).ok_or_else(|| broken("a balance")))
             .transpose()
@@ -134,10 +123,12 @@ fn posted_leg(sql: &SqlRow) -> Result<PostedLeg, db::Error> {
                 .ok_or_else(|| broken("an amount"))?,
             object: object.map(String::into_boxed_str),
         },
-        from_version: sql.get("from_version"),
-        to_version: sql.get("to_version"),
-        from_balance: balance("from_balance")?,
-        to_balance: balance("to_balance")?,
+        from_version,
+        to_version,
+        from_balance: balance(from_version, "from_balance_micros")?,
+        to_balance: balance(to_version, "to_balance_micros")?,
+        from_posted: balance(from_version, "from_posted_micros")?,
+        to_posted: balance(to_version, "to_posted_micros")?,
     })
 }
 

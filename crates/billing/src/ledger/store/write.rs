@@ -2,36 +2,35 @@
 
 use std::collections::HashMap;
 
-use adspend_common::db::{self, Tx};
+use adspend_common::{
+    db::{self, Tx},
+    money::Balance,
+};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::Locked;
-use crate::ledger::{AccountKey, Error, Posted, PostedLeg, Refusal, Row, TenantNo, rules::Entry};
+use crate::ledger::{AccountKey, Error, Posted, Refusal, Row, TenantNo};
 
 const WRITE: &str = "-- ledger.write
 WITH leg AS (
     INSERT INTO ledger_leg (tenant_id, from_account, to_account, amount_micros, from_version,
-        to_version, payload_hash, posted_at, posting_id, leg, kind, from_bucket, to_bucket, object)
+        to_version, from_balance_micros, to_balance_micros, from_posted_micros, to_posted_micros,
+        payload_hash, posted_at, posting_id, leg, kind, from_bucket, to_bucket, object)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
-        $6::bigint[], $7::bigint[], $8::timestamptz[], $9::uuid[], $10::smallint[],
-        $11::smallint[], $12::smallint[], $13::smallint[], $14::text[])
-), entry AS (
-    INSERT INTO ledger_entry (tenant_id, account_id, version, amount_micros, balance_micros,
-        posted_micros, posted_at, posting_id, leg, kind, bucket)
-    SELECT * FROM unnest($15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[],
-        $20::bigint[], $21::timestamptz[], $22::uuid[], $23::smallint[], $24::smallint[],
-        $25::smallint[])
+        $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
+        $12::timestamptz[], $13::uuid[], $14::smallint[], $15::smallint[], $16::smallint[],
+        $17::smallint[], $18::text[])
 ), journal AS (
     INSERT INTO audit_record (record_id, made_at, who, postings, digest)
-    SELECT nextval('audit_record_seq'), $36::timestamptz, $37::text[], $38::bytea, $39::bytea
-    WHERE $38::bytea IS NOT NULL
+    SELECT nextval('audit_record_seq'), $29::timestamptz, $30::text[], $31::bytea, $32::bytea
+    WHERE $31::bytea IS NOT NULL
 )
 UPDATE ledger_balance b
 SET main_micros = v.main, version = v.version, last_at = v.last_at, held_micros = v.held,
     frozen_micros = v.frozen, late_micros = v.late, hold_expires_at = v.hold_expires_at
-FROM unnest($26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[],
-    $31::timestamptz[], $32::bigint[], $33::bigint[], $34::bigint[], $35::timestamptz[])
+FROM unnest($19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[],
+    $24::timestamptz[], $25::bigint[], $26::bigint[], $27::bigint[], $28::timestamptz[])
     AS v (tenant_id, account_id, before, main, version, last_at, held, frozen, late,
           hold_expires_at)
 WHERE b.tenant_id = v.tenant_id AND b.account_id = v.account_id AND b.version = v.before";
@@ -65,9 +64,7 @@ pub(in crate::ledger) async fn write_new(
     locked: &Locked,
 ) -> Result<Written, db::Error> {
     let legs = LegColumns::of(&locked.posted);
-    let (rows, entries) = locked.fold.changes();
-    let entries = EntryColumns::of(entries);
-    let balances = BalanceColumns::of(rows, &locked.versions);
+    let balances = BalanceColumns::of(locked.fold.changed(), &locked.versions);
     let (who, postings, digest) = match locked.journal.row() {
         Some((who, postings, digest)) => (Some(who), Some(postings), Some(digest)),
         None => (None, None, None),
@@ -85,6 +82,10 @@ pub(in crate::ledger) async fn write_new(
                 &legs.amounts,
                 &legs.from_versions,
                 &legs.to_versions,
+                &legs.from_balances,
+                &legs.to_balances,
+                &legs.from_posted,
+                &legs.to_posted,
                 &legs.hashes,
                 &legs.at,
                 &legs.ids,
@@ -93,17 +94,6 @@ pub(in crate::ledger) async fn write_new(
                 &legs.from_buckets,
                 &legs.to_buckets,
                 &legs.objects,
-                &entries.tenants,
-                &entries.accounts,
-                &entries.versions,
-                &entries.amounts,
-                &entries.balances,
-                &entries.posted,
-                &entries.at,
-                &entries.ids,
-                &entries.numbers,
-                &entries.kinds,
-                &entries.buckets,
                 &balances.tenants,
                 &balances.accounts,
                 &balances.before,
@@ -129,6 +119,11 @@ pub(in crate::ledger) async fn write_new(
     }
 }
 
+/// A counter-account has no running balance.
+fn micros(balance: Option<Balance>) -> i64 {
+    balance.map_or(0, Balance::micros)
+}
+
 #[derive(Default)]
 struct LegColumns<'a> {
     tenants: Vec<i64>,
@@ -137,6 +132,10 @@ struct LegColumns<'a> {
     amounts: Vec<i64>,
     from_versions: Vec<i64>,
     to_versions: Vec<i64>,
+    from_balances: Vec<i64>,
+    to_balances: Vec<i64>,
+    from_posted: Vec<i64>,
+    to_posted: Vec<i64>,
     hashes: Vec<i64>,
     at: Vec<DateTime<Utc>>,
     ids: Vec<Uuid>,
@@ -151,17 +150,20 @@ impl<'a> LegColumns<'a> {
     fn of(posted: &'a [(TenantNo, i64, Posted)]) -> LegColumns<'a> {
         let mut columns = LegColumns::default();
         for (tenant, hash, posted) in posted {
-            for (number, PostedLeg { leg, from_version, to_version, .. }) in
-                posted.legs.iter().enumerate()
-            {
+            for (number, posted_leg) in posted.legs.iter().enumerate() {
+                let leg = &posted_leg.leg;
                 let (from, from_bucket) = leg.from.parts();
                 let (to, to_bucket) = leg.to.parts();
                 columns.tenants.push(tenant.0);
                 columns.from.push(from.0);
                 columns.to.push(to.0);
                 columns.amounts.push(leg.amount.micros());
-                columns.from_versions.push(*from_version);
-                columns.to_versions.push(*to_version);
+                columns.from_versions.push(posted_leg.from_version);
+                columns.to_versions.push(posted_leg.to_version);
+                columns.from_balances.push(micros(posted_leg.from_balance));
+                columns.to_balances.push(micros(posted_leg.to_balance));
+                columns.from_posted.push(micros(posted_leg.from_posted));
+                columns.to_posted.push(micros(posted_leg.to_posted));
                 columns.hashes.push(*hash);
                 columns.at.push(posted.at);
                 columns.ids.push(posted.id);
@@ -171,41 +173,6 @@ impl<'a> LegColumns<'a> {
                 columns.to_buckets.push(to_bucket.number());
                 columns.objects.push(leg.object.as_deref());
             }
-        }
-        columns
-    }
-}
-
-#[derive(Default)]
-struct EntryColumns {
-    tenants: Vec<i64>,
-    accounts: Vec<i64>,
-    versions: Vec<i64>,
-    amounts: Vec<i64>,
-    balances: Vec<i64>,
-    posted: Vec<i64>,
-    at: Vec<DateTime<Utc>>,
-    ids: Vec<Uuid>,
-    numbers: Vec<i16>,
-    kinds: Vec<i16>,
-    buckets: Vec<i16>,
-}
-
-impl EntryColumns {
-    fn of(entries: &[Entry]) -> EntryColumns {
-        let mut columns = EntryColumns::default();
-        for entry in entries {
-            columns.tenants.push(entry.key.tenant.0);
-            columns.accounts.push(entry.key.account.0);
-            columns.versions.push(entry.version);
-            columns.amounts.push(entry.amount_micros);
-            columns.balances.push(entry.balance.micros());
-            columns.posted.push(entry.posted.micros());
-            columns.at.push(entry.at);
-            columns.ids.push(entry.posting);
-            columns.numbers.push(entry.leg);
-            columns.kinds.push(entry.kind.number());
-            columns.buckets.push(entry.bucket.number());
         }
         columns
     }
