@@ -42,6 +42,7 @@ const LINES: &[(&str, Gets)] = &[
     ("PaymentService/GetPayment", Answers("payments/")),
     ("PaymentService/ListPayments", Answers("")),
     ("PaymentService/AllocatePayment", Refused("FailedPrecondition")),
+    ("PaymentService/RefundPayment", Answers("refunded")),
     ("InvoiceService/CancelInvoice", Refused("FailedPrecondition")),
     ("PromisedPaymentService/GetPromisedPaymentTerms", Answers("")),
     ("PromisedPaymentService/TakePromisedPayment", Answers("PROMISED_PAYMENT_STATE_ACTIVE")),
@@ -53,6 +54,8 @@ const LINES: &[(&str, Gets)] = &[
     ("TransferService/GetTransfer", Answers("10000")),
     ("TransferService/ListTransfers", Answers("transfers/")),
     ("TransactionService/ListTransactions", Answers("45000")),
+    ("TransactionService/ReverseTransaction", Answers("TRANSACTION_TYPE_CORRECTION")),
+    ("TransactionService/ExportTransactions", Answers("content")),
     // Money is set aside and spent.
     ("HoldService/OpenHolds", Answers("accounts/shop/holds/")),
     ("HoldService/GetHold", Answers("HOLD_STATE_OPEN")),
@@ -62,7 +65,9 @@ const LINES: &[(&str, Gets)] = &[
     ("HoldService/ReleaseHolds", Answers("accounts/shop/holds/")),
     ("HoldService/RecordCharges", Answers("")),
     ("EventService/WatchEvents", Answers("accountCreated")),
+    ("HoldService/CreditInvalidClicks", Answers("4000000")),
     ("AuditService/VerifyLedger", Answers("")),
+    ("AuditService/ListAuditRecords", Answers("BatchCreateTransfers")),
     // A campaign spends.
     ("CampaignService/CreateCampaign", Answers("campaigns/spring")),
     ("CampaignService/GetCampaign", Answers("campaigns/spring")),

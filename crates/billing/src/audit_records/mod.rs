@@ -10,6 +10,7 @@
 //! by somebody else show.
 
 pub mod chain;
+pub(crate) mod listing;
 pub(crate) mod rules;
 pub(crate) mod store;
 #[cfg(test)]

@@ -6,8 +6,10 @@ use chrono::{DateTime, Utc};
 use super::{
     Asked,
     chain::{Content, Head, Record},
+    listing::{Listed, Names},
     rules,
 };
+use crate::ledger::AccountNo;
 
 const INSERT: &str = "-- audit_records.insert
 INSERT INTO audit_record (record_id, made_at, who, request_id, payload_hash, request, omitted, accounts)
@@ -155,6 +157,63 @@ pub(super) async fn linked(
             let there: Option<i64> = row.try_get("record_id")?;
             let found = there.map(|_| record(row)).transpose()?;
             Ok((head_of(row)?, row.try_get("linked_id")?, found))
+        })
+        .collect()
+}
+
+// A row with postings is looked into for an account by its legs; everything else is filtered here.
+const PAGE: &str = "-- audit_records.page
+SELECT r.record_id, r.made_at, r.who, r.request_id, r.payload_hash, r.request, r.omitted, r.accounts,
+       r.postings, r.digest, l.number, l.hash
+FROM audit_record r LEFT JOIN audit_link l ON l.record_id = r.record_id
+WHERE (r.made_at, r.record_id) <= ($1, $2)
+  AND (r.made_at >= $3 OR $3 IS NULL) AND (r.made_at < $4 OR $4 IS NULL)
+  AND EXISTS (SELECT FROM unnest(r.who) AS w
+              WHERE ($5::text IS NULL OR split_part(w, ' ', 1) = $5)
+                AND ($6::text IS NULL OR split_part(w, ' ', 2) = $6)
+                AND ($7::text IS NULL OR split_part(w, ' ', 4) = $7))
+  AND ($8::text IS NULL OR r.accounts IS NULL OR $8 = ANY(r.accounts))
+ORDER BY r.made_at DESC, r.record_id DESC LIMIT $9";
+
+/// Later than any record; the database has no larger years than these four digits need.
+const END_OF_TIME: &DateTime<Utc> = &match DateTime::from_timestamp(253_402_300_799, 0) {
+    Some(end) => end,
+    None => DateTime::<Utc>::MAX_UTC,
+};
+
+/// Rows from a position on, newest first, each with its link when it has one.
+pub(super) async fn page(
+    tx: &Tx<'_>,
+    listed: &Listed,
+    limit: i64,
+) -> Result<Vec<(Record, Option<Head>)>, db::Error> {
+    let Listed { account, tenant, principal, method, start, end, after, .. } = listed;
+    // After the calls of a row are told, the next one is wanted.
+    let from = after.map_or((*END_OF_TIME, i64::MAX), |after| {
+        (after.at, if after.calls > 0 { after.record } else { after.record.saturating_sub(1) })
+    });
+    let (account, tenant) = (account.as_ref(), tenant.as_ref());
+    let rows = tx
+        .query(PAGE, &[&from.0, &from.1, start, end, method, principal, &tenant, &account, &limit])
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let linked: Option<i64> = row.try_get("number")?;
+            Ok((record(row)?, linked.map(|_| head_of(row)).transpose()?))
+        })
+        .collect()
+}
+
+const NAMES: &str = "-- audit_records.names
+SELECT account_id, name, currency FROM account WHERE account_id = ANY($1)";
+
+/// Accounts by number.
+pub(super) async fn names(tx: &Tx<'_>, numbers: &[AccountNo]) -> Result<Names, db::Error> {
+    let numbers: Vec<i64> = numbers.iter().map(|number| number.0).collect();
+    let rows = tx.query(NAMES, &[&numbers]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok((AccountNo(row.try_get(0)?), (row.try_get("name")?, row.try_get("currency")?)))
         })
         .collect()
 }

@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{Shared, ledger_status::hold_refusal};
+use super::{Shared, corrections, ledger_status::hold_refusal, split};
 use crate::{
     accounts::AccountFacts,
     holds::{self, Done, Hold, HoldRef, HoldState, MAX_CAMPAIGNS, MAX_ITEMS, MAX_TTL},
@@ -352,6 +352,14 @@ impl pb::hold_service_server::HoldService for Holds {
     ) -> Result<Response<pb::ListHoldsResponse>, Status> {
         let caller = Arc::clone(caller(&request));
         Ok(Response::new(self.list(&caller, request.get_ref()).await?))
+    }
+
+    async fn credit_invalid_clicks(
+        &self,
+        request: Request<pb::CreditInvalidClicksRequest>,
+    ) -> Result<Response<pb::CreditInvalidClicksResponse>, Status> {
+        let (caller, message) = split(request);
+        corrections::credit_invalid_clicks(&self.0, caller, &message).await
     }
 
     async fn record_charges(

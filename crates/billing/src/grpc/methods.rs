@@ -7,7 +7,7 @@
 
 use adspend_common::identity::{
     MethodTable, Role,
-    Role::{Advertiser, Agency, Auditor, Operator, Pacing},
+    Role::{AdServer, Advertiser, Agency, Auditor, Operator, Pacing},
 };
 
 /// Whoever may look at the state of an account, pacing included.
@@ -46,12 +46,15 @@ pub(crate) const METHODS: MethodTable = &[
     ("/adspend.billing.v1.PaymentService/GetPayment", READ),
     ("/adspend.billing.v1.PaymentService/ListPayments", READ),
     ("/adspend.billing.v1.PaymentService/AllocatePayment", &[Operator]),
+    ("/adspend.billing.v1.PaymentService/RefundPayment", &[Operator]),
     ("/adspend.billing.v1.PromisedPaymentService/GetPromisedPaymentTerms", READ_AGENCY),
     ("/adspend.billing.v1.PromisedPaymentService/TakePromisedPayment", AGENCY),
     ("/adspend.billing.v1.PromisedPaymentService/RepayPromisedPayment", AGENCY),
     ("/adspend.billing.v1.PromisedPaymentService/GetPromisedPayment", READ_AGENCY),
     ("/adspend.billing.v1.PromisedPaymentService/ListPromisedPayments", READ_AGENCY),
     ("/adspend.billing.v1.TransactionService/ListTransactions", READ),
+    ("/adspend.billing.v1.TransactionService/ExportTransactions", READ),
+    ("/adspend.billing.v1.TransactionService/ReverseTransaction", &[Operator]),
     ("/adspend.billing.v1.HoldService/OpenHolds", HOLDER),
     ("/adspend.billing.v1.HoldService/SettleHolds", HOLDER),
     ("/adspend.billing.v1.HoldService/ReleaseHolds", HOLDER),
@@ -60,5 +63,7 @@ pub(crate) const METHODS: MethodTable = &[
     ("/adspend.billing.v1.HoldService/ListHolds", LOOK),
     ("/adspend.billing.v1.HoldService/RecordCharges", HOLDER),
     ("/adspend.billing.v1.EventService/WatchEvents", READ),
+    ("/adspend.billing.v1.HoldService/CreditInvalidClicks", &[Operator, Pacing, AdServer]),
     ("/adspend.billing.v1.AuditService/VerifyLedger", &[Operator, Auditor]),
+    ("/adspend.billing.v1.AuditService/ListAuditRecords", &[Operator, Auditor]),
 ];

@@ -32,6 +32,7 @@ use crate::{
 
 mod accounts;
 mod audit;
+mod corrections;
 mod events;
 mod holds;
 mod invoices;
@@ -135,6 +136,9 @@ replayable!(
     CancelInvoiceResponse,
     RecordPaymentResponse,
     AllocatePaymentResponse,
+    RefundPaymentResponse,
+    CreditInvalidClicksResponse,
+    ReverseTransactionResponse,
     TakePromisedPaymentResponse,
     RepayPromisedPaymentResponse,
 );

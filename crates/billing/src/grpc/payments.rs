@@ -11,10 +11,13 @@ use adspend_common::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Change, Shared, cut, position, split};
+use super::{Change, Shared, corrections::MAX_REASON_BYTES, cut, position, split};
 use crate::{
     invoices,
-    payments::{self, Allocation, Listed, NewPayment, Payer, Payment, PaymentState},
+    payments::{
+        self, Allocation, Listed, NewPayment, Payer, Payment, PaymentState,
+        refunds::{self, NewRefund},
+    },
 };
 
 /// The service.
@@ -109,12 +112,14 @@ fn encode(payment: &Payment) -> pb::Payment {
         PaymentState::Credited => pb::PaymentState::Credited,
         PaymentState::Unallocated => pb::PaymentState::Unallocated,
         PaymentState::Allocated => pb::PaymentState::Allocated,
+        PaymentState::Refunded => pb::PaymentState::Refunded,
     };
     let NewPayment { amount, currency, payer, purpose, document_number, document_day } =
         &payment.sent;
     let account = payment.account.as_ref();
     let invoice = account.zip(payment.invoice).map(|(of, id)| invoices::name(of, &id));
-    let allocated = payment.credited_at.filter(|_| payment.state == PaymentState::Allocated);
+    // What had to be allocated says why, for ever.
+    let allocated = payment.credited_at.filter(|_| payment.reason.is_some());
     pb::Payment {
         name: payments::name(&payment.id),
         amount: Some(rpc::money(*amount, *currency)),
@@ -134,11 +139,27 @@ fn encode(payment: &Payment) -> pb::Payment {
         collected: Some(rpc::money(payment.collected, *currency)),
         create_time: Some(rpc::timestamp(payment.created_at)),
         allocate_time: allocated.map(rpc::timestamp),
+        refunded: Some(rpc::money(payment.refunded, *currency)),
     }
 }
 
 fn recorded(payment: &Payment) -> pb::RecordPaymentResponse {
     pb::RecordPaymentResponse { payment: Some(encode(payment)), replayed: false }
+}
+
+fn refunded(payment: &Payment) -> pb::RefundPaymentResponse {
+    pb::RefundPaymentResponse { payment: Some(encode(payment)), replayed: false }
+}
+
+fn decode_refund(request: &pb::RefundPaymentRequest) -> Result<(NewRefund, RequestId), Refusal> {
+    let mut v = Violations::new();
+    let payment = decode_name(&mut v, &request.name);
+    let amount = v.kopecks("amount", request.amount.as_ref());
+    let reason = v.text("reason", &request.reason, MAX_REASON_BYTES);
+    let request_id = v.request_id(&request.request_id);
+    let (payment, (amount, currency), reason, request_id) =
+        v.all((payment, amount, reason, request_id))?;
+    Ok((NewRefund { payment, amount, currency, reason }, request_id))
 }
 
 fn allocated(payment: &Payment) -> pb::AllocatePaymentResponse {
@@ -151,6 +172,7 @@ fn decode_state(state: pb::PaymentState) -> Option<PaymentState> {
         pb::PaymentState::Credited => Some(PaymentState::Credited),
         pb::PaymentState::Unallocated => Some(PaymentState::Unallocated),
         pb::PaymentState::Allocated => Some(PaymentState::Allocated),
+        pb::PaymentState::Refunded => Some(PaymentState::Refunded),
     }
 }
 
@@ -233,6 +255,20 @@ impl pb::payment_service_server::PaymentService for Payments {
         self.0
             .change(change, allocated, |shared, caller, call| async move {
                 payments::allocate(&shared.pool, shared.now(), &call, &caller, &asked).await
+            })
+            .await
+    }
+
+    async fn refund_payment(
+        &self,
+        request: Request<pb::RefundPaymentRequest>,
+    ) -> Result<Response<pb::RefundPaymentResponse>, Status> {
+        let (caller, message) = split(request);
+        let (new, id) = decode_refund(&message)?;
+        let change = Change { method: "RefundPayment", caller, id, message: &message };
+        self.0
+            .change(change, refunded, |shared, _, call| async move {
+                refunds::refund(&shared.pool, shared.now(), &call, &new).await
             })
             .await
     }

@@ -7,8 +7,8 @@ use adspend_common::{
 };
 
 use crate::{
-    accounts, events, invoices, payments, promised_payments, promised_payments::rules::Why,
-    requests, transactions,
+    accounts, audit_records::listing, corrections, events, invoices, payments, promised_payments,
+    promised_payments::rules::Why, requests, transactions,
 };
 
 impl From<requests::Error> for Refusal {
@@ -120,6 +120,14 @@ impl From<payments::Error> for Refusal {
                 R::NotUnallocated => precondition(Reason::PaymentNotUnallocated, text),
                 R::ClientOfAgency => precondition(Reason::ClientOfAgency, text),
                 R::Currency { expected, found } => currency_mismatch(text, expected, found),
+                R::NotCredited => precondition(Reason::PaymentNotCredited, text),
+                R::AboveRest { rest } => {
+                    precondition(Reason::AmountAboveMaximum, text).with("maximum", rest)
+                }
+                R::MoneyIsHeld => precondition(Reason::MoneyIsHeld, text),
+                R::NotOwn { own, needed } => precondition(Reason::InsufficientFunds, text)
+                    .with("available_micros", own.micros())
+                    .with("needed_micros", needed.micros()),
                 R::InvoicePaid => precondition(Reason::AlreadyPaid, text),
                 R::InvoiceCancelled => precondition(Reason::InvoiceCancelled, text),
             },
@@ -166,10 +174,46 @@ impl From<promised_payments::Error> for Refusal {
     }
 }
 
+impl From<corrections::Error> for Refusal {
+    fn from(error: corrections::Error) -> Refusal {
+        use corrections::{Error as E, Refusal as R};
+        let text = error.to_string();
+        match error {
+            E::NotFound(name) => rpc::not_found(&name),
+            E::Refused(refusal) => match refusal {
+                R::AboveCharges { rest } => {
+                    precondition(Reason::AmountAboveMaximum, text).with("maximum", rest)
+                }
+                R::NotReversible | R::HasLeft => precondition(Reason::NotReversible, text),
+                R::ChargeCredited { credited } => precondition(Reason::NotReversible, text)
+                    .with("credited_micros", credited.micros()),
+                R::AlreadyReversed => precondition(Reason::AlreadyReversed, text),
+            },
+            E::Moved => contention(),
+            E::Request(cause) => cause.into(),
+            E::Ledger(cause) => cause.into(),
+            E::Db(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<listing::Error> for Refusal {
+    fn from(error: listing::Error) -> Refusal {
+        match error {
+            listing::Error::NotFound(name) => rpc::not_found(&name),
+            listing::Error::Db(cause) => cause.into(),
+        }
+    }
+}
+
 impl From<transactions::Error> for Refusal {
     fn from(error: transactions::Error) -> Refusal {
+        let text = error.to_string();
         match error {
             transactions::Error::NotFound(name) => rpc::not_found(&name),
+            transactions::Error::Currency { expected, found } => {
+                currency_mismatch(text, expected, found)
+            }
             transactions::Error::Db(cause) => db::Error::into(cause),
         }
     }

@@ -163,6 +163,12 @@ stored_enum! {
         MovedOut = 14,
         /// A balance that arrives with its account: adjustment → main, or the other way when negative.
         MovedIn = 15,
+        /// Money of a payment paid back: main → refund.
+        Refund = 40,
+        /// The price of invalid clicks given back: revenue → main.
+        ClickCredit = 41,
+        /// The reverse of a leg of an earlier posting.
+        Reversal = 42,
     }
 }
 
@@ -213,7 +219,12 @@ impl Kind {
     /// refuses it.
     pub(crate) const fn is_voluntary(self) -> bool {
         match self {
-            Kind::Transfer | Kind::PromiseTaken | Kind::PromiseRepaid | Kind::HoldOpened => true,
+            Kind::Transfer
+            | Kind::PromiseTaken
+            | Kind::PromiseRepaid
+            | Kind::HoldOpened
+            | Kind::Refund
+            | Kind::Reversal => true,
             Kind::Deposit
             | Kind::UnallocatedIn
             | Kind::Allocation
@@ -224,7 +235,8 @@ impl Kind {
             | Kind::HoldExpired
             | Kind::LateCharge
             | Kind::MovedOut
-            | Kind::MovedIn => false,
+            | Kind::MovedIn
+            | Kind::ClickCredit => false,
         }
     }
 }

@@ -88,6 +88,7 @@ pub(crate) async fn book(
             account: None,
             invoice: None,
             collected: Money::ZERO,
+            refunded: Money::ZERO,
             created_at: now,
             credited_at: None,
         };

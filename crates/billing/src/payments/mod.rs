@@ -10,6 +10,7 @@
 //! Deliberately not here: reading bank statements, refunds.
 
 mod booking;
+pub(crate) mod refunds;
 pub(crate) mod rules;
 pub(crate) mod store;
 
@@ -43,6 +44,8 @@ pub(crate) enum PaymentState {
     Credited,
     Unallocated,
     Allocated,
+    /// All that did not repay promises was paid back.
+    Refunded,
 }
 
 /// Who sent the money, as the bank gives it.
@@ -79,6 +82,8 @@ pub(crate) struct Payment {
     /// The invoice of that account that it pays.
     pub(crate) invoice: Option<Uuid>,
     pub(crate) collected: Money,
+    /// What was paid back.
+    pub(crate) refunded: Money,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) credited_at: Option<DateTime<Utc>>,
 }
@@ -99,6 +104,7 @@ impl Payment {
             PaymentState::Credited => Event::PaymentCredited(facts),
             PaymentState::Unallocated => Event::PaymentUnallocated(facts),
             PaymentState::Allocated => Event::PaymentAllocated(facts),
+            PaymentState::Refunded => Event::PaymentRefunded(facts),
         };
         (Subject { tenant: self.tenant, account, currency: self.sent.currency }, event)
     }

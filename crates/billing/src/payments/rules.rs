@@ -1,8 +1,8 @@
 //! Which payment pays which invoice.
 
-use adspend_common::money::{Currency, Money};
+use adspend_common::money::{Balance, Currency, Money};
 
-use super::NewPayment;
+use super::{NewPayment, Payment, PaymentState};
 use crate::invoices::{Invoice, InvoiceState};
 
 /// Why a payment is not credited. Names go over the wire and into the database and never change.
@@ -107,6 +107,14 @@ pub(crate) enum Refusal {
     ClientOfAgency,
     #[error("the account's currency is {expected}, not {found}")]
     Currency { expected: Currency, found: Currency },
+    #[error("the payment was not credited to an account")]
+    NotCredited,
+    #[error("{rest} of the payment is left to be paid back")]
+    AboveRest { rest: Money },
+    #[error("money of the account is held: its campaigns must stop first")]
+    MoneyIsHeld,
+    #[error("{own} of the account's own money is left, {needed} is needed")]
+    NotOwn { own: Balance, needed: Money },
     #[error("the invoice is paid")]
     InvoicePaid,
     #[error("the invoice is cancelled")]
@@ -120,6 +128,52 @@ pub(crate) fn payable(invoice: &Invoice) -> Result<(), Refusal> {
         InvoiceState::Paid => Err(Refusal::InvoicePaid),
         InvoiceState::Cancelled => Err(Refusal::InvoiceCancelled),
     }
+}
+
+/// The state that follows from what was paid back.
+pub(crate) fn settled(payment: Payment) -> Payment {
+    let gone = payment.refunded.checked_add(payment.collected);
+    let all = !payment.refunded.is_zero() && gone == Some(payment.sent.amount);
+    let state = if all { PaymentState::Refunded } else { payment.state };
+    Payment { state, ..payment }
+}
+
+/// What an account has, as far as a refund needs to know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Funds {
+    pub(crate) main: Balance,
+    pub(crate) held: Money,
+    /// Open promises: their money is in `main`, and is not the account's own.
+    pub(crate) owed: Money,
+}
+
+/// The payment after a refund. First the payment: a credited one, its currency, what is left of it
+/// (what repaid promises is spent). Then the account: nothing held, for campaigns stop first; and its own
+/// money, without promises and without an overdraft, covers the amount.
+pub(crate) fn refund(
+    payment: &Payment,
+    (amount, currency): (Money, Currency),
+    funds: Funds,
+) -> Result<Payment, Refusal> {
+    match payment.state {
+        PaymentState::Credited | PaymentState::Allocated | PaymentState::Refunded => {}
+        PaymentState::Unallocated => return Err(Refusal::NotCredited),
+    }
+    if currency != payment.sent.currency {
+        return Err(Refusal::Currency { expected: payment.sent.currency, found: currency });
+    }
+    let rest =
+        payment.sent.amount.saturating_sub(payment.collected).saturating_sub(payment.refunded);
+    let refunded = payment.refunded.checked_add(amount).filter(|_| amount <= rest);
+    let refunded = refunded.ok_or(Refusal::AboveRest { rest })?;
+    if !funds.held.is_zero() {
+        return Err(Refusal::MoneyIsHeld);
+    }
+    let own = funds.main.checked_sub(funds.owed).unwrap_or(Balance::ZERO);
+    if own < Balance::from(amount) {
+        return Err(Refusal::NotOwn { own, needed: amount });
+    }
+    Ok(settled(Payment { refunded, ..payment.clone() }))
 }
 
 /// What the parts add up to; they are parts of one payment.
@@ -254,7 +308,113 @@ mod tests {
         }
     }
 
+    fn credited(collected: &str, refunded: &str) -> Payment {
+        settled(Payment {
+            id: uuid::Uuid::nil(),
+            tenant: crate::ledger::TenantNo(1),
+            serial: 1,
+            sent: payment("3540", "7707083893", ""),
+            state: PaymentState::Credited,
+            reason: None,
+            account: Some(AccountId::parse("north").unwrap()),
+            invoice: None,
+            collected: collected.parse().unwrap(),
+            refunded: refunded.parse().unwrap(),
+            created_at: DateTime::UNIX_EPOCH,
+            credited_at: Some(DateTime::UNIX_EPOCH),
+        })
+    }
+
+    /// R-172, with R-22's deposit of 3 540 gross.
+    #[test]
+    fn refund_table() {
+        let money = |text: &str| text.parse::<Money>().unwrap();
+        let own = |own: i64, needed: &str| Refusal::NotOwn {
+            own: Balance::from_micros(own * 1_000_000).unwrap(),
+            needed: money(needed),
+        };
+        let (free, state) = (PaymentState::Unallocated, PaymentState::Credited);
+        for (name, before, amount, (main, held, owed), expected) in [
+            ("all, gross", credited("0", "0"), "3540", (3_540, 0, "0"), Ok(PaymentState::Refunded)),
+            ("a part", credited("0", "0"), "40", (3_540, 0, "0"), Ok(state)),
+            ("the rest", credited("0", "40"), "3500", (3_500, 0, "0"), Ok(PaymentState::Refunded)),
+            (
+                "more than is left of it, whatever the account has",
+                credited("0", "40"),
+                "3500.01",
+                (9_999, 0, "0"),
+                Err(Refusal::AboveRest { rest: money("3500") }),
+            ),
+            (
+                "what repaid a promise is spent",
+                credited("3000", "0"),
+                "541",
+                (9_999, 0, "0"),
+                Err(Refusal::AboveRest { rest: money("540") }),
+            ),
+            (
+                "all but that",
+                credited("3000", "0"),
+                "540",
+                (9_999, 0, "0"),
+                Ok(PaymentState::Refunded),
+            ),
+            (
+                "again",
+                credited("0", "3540"),
+                "0.01",
+                (9_999, 0, "0"),
+                Err(Refusal::AboveRest { rest: Money::ZERO }),
+            ),
+            ("spent", credited("0", "0"), "3540", (3_539, 0, "0"), Err(own(3_539, "3540"))),
+            ("held", credited("0", "0"), "1", (3_000, 1, "0"), Err(Refusal::MoneyIsHeld)),
+            ("promised", credited("0", "0"), "541", (3_540, 0, "3000"), Err(own(540, "541"))),
+            ("below zero", credited("0", "0"), "1", (-5, 0, "0"), Err(own(-5, "1"))),
+            (
+                "not credited",
+                Payment { state: free, ..credited("0", "0") },
+                "1",
+                (9_999, 0, "0"),
+                Err(Refusal::NotCredited),
+            ),
+        ] {
+            let funds = Funds {
+                main: Balance::from_micros(main * 1_000_000).unwrap(),
+                held: Money::from_units(held),
+                owed: money(owed),
+            };
+            let after = refund(&before, (money(amount), Currency::RUB), funds);
+            assert_eq!(after.map(|payment| payment.state), expected, "{name}");
+        }
+        let funds = Funds {
+            main: Balance::from_micros(9_000_000).unwrap(),
+            held: Money::ZERO,
+            owed: Money::ZERO,
+        };
+        let dollars = refund(&credited("0", "0"), (money("1"), Currency::USD), funds);
+        let (expected, found) = (Currency::RUB, Currency::USD);
+        assert_eq!(dollars.unwrap_err(), Refusal::Currency { expected, found });
+    }
+
     proptest! {
+        /// However a payment is paid back in parts, never more leaves than came.
+        #[test]
+        fn refunds_never_exceed_the_payment(parts in prop::collection::vec(1..2_000_u32, 0..20)) {
+            let mut payment = credited("1000", "0");
+            let funds = Funds {
+                main: Balance::from_micros(9_000_000_000).unwrap(),
+                held: Money::ZERO,
+                owed: Money::ZERO,
+            };
+            for part in parts {
+                let amount = Money::from_units(part);
+                if let Ok(after) = refund(&payment, (amount, Currency::RUB), funds) {
+                    payment = after;
+                }
+                prop_assert!(payment.refunded <= Money::from_units(2_540));
+            }
+        }
+
         /// Whatever stands around a number, it is found; and nothing panics.
         #[test]
         fn a_number_is_found_in_any_text(

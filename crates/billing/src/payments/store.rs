@@ -1,9 +1,13 @@
 //! The SQL of payments.
 
 use adspend_common::db::{self, Client, Row, Tx};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Listed, NewPayment, Payer, Payment, PaymentState, Unmatched, booking::Booked};
+use super::{
+    Listed, NewPayment, Payer, Payment, PaymentState, Unmatched, booking::Booked,
+    refunds::NewRefund, rules,
+};
 use crate::ledger::{AccountKey, AccountNo, TenantNo};
 
 impl PaymentState {
@@ -12,6 +16,8 @@ impl PaymentState {
             PaymentState::Credited => 1,
             PaymentState::Unallocated => 2,
             PaymentState::Allocated => 3,
+            // Never stored: it follows from the amounts.
+            PaymentState::Refunded => 4,
         }
     }
 
@@ -35,7 +41,7 @@ fn payment(row: &Row) -> Result<Payment, db::Error> {
             Some(known.ok_or_else(unknown)?)
         }
     };
-    Ok(Payment {
+    let payment = Payment {
         id: row.try_get("payment_id")?,
         tenant: TenantNo(row.try_get("tenant_id")?),
         serial: row.try_get("serial")?,
@@ -57,9 +63,11 @@ fn payment(row: &Row) -> Result<Payment, db::Error> {
         account: row.try_get("account")?,
         invoice: row.try_get("invoice_id")?,
         collected: row.try_get("collected_micros")?,
+        refunded: row.try_get("refunded_micros")?,
         created_at: row.try_get("created_at")?,
         credited_at: row.try_get("credited_at")?,
-    })
+    };
+    Ok(rules::settled(payment))
 }
 
 const NEXT_SERIALS: &str = "-- payments.next_serials
@@ -117,7 +125,7 @@ pub(super) async fn insert(tx: &Tx<'_>, booked: &[Booked]) -> Result<(), db::Err
 
 const FIND: &str = "-- payments.find
 SELECT p.tenant_id, p.payment_id, p.serial, p.amount_micros, p.currency, p.state, p.reason,
-       a.name AS account, p.invoice_id, p.collected_micros, p.payer_name, p.payer_inn, p.payer_kpp,
+       a.name AS account, p.invoice_id, p.collected_micros, p.refunded_micros, p.payer_name, p.payer_inn, p.payer_kpp,
        p.payer_bank_account, p.purpose, p.document_number, p.document_day, p.created_at, p.credited_at
 FROM payment p LEFT JOIN account a ON a.account_id = p.account_id
 WHERE p.payment_id = $1";
@@ -128,7 +136,7 @@ pub(super) async fn find(client: &Client, id: Uuid) -> Result<Option<Payment>, d
 
 const LOCK: &str = "-- payments.lock
 SELECT p.tenant_id, p.payment_id, p.serial, p.amount_micros, p.currency, p.state, p.reason,
-       a.name AS account, p.invoice_id, p.collected_micros, p.payer_name, p.payer_inn, p.payer_kpp,
+       a.name AS account, p.invoice_id, p.collected_micros, p.refunded_micros, p.payer_name, p.payer_inn, p.payer_kpp,
        p.payer_bank_account, p.purpose, p.document_number, p.document_day, p.created_at, p.credited_at
 FROM payment p LEFT JOIN account a ON a.account_id = p.account_id
 WHERE p.payment_id = $1
@@ -137,6 +145,33 @@ FOR UPDATE OF p";
 /// A payment, locked; for update of its key too, because an allocation may move it to another tenant.
 pub(super) async fn lock(tx: &Tx<'_>, id: Uuid) -> Result<Option<Payment>, db::Error> {
     tx.query_opt(LOCK, &[&id]).await?.as_ref().map(payment).transpose()
+}
+
+/// A payment as a transaction sees it, not locked.
+pub(super) async fn find_in(tx: &Tx<'_>, id: Uuid) -> Result<Option<Payment>, db::Error> {
+    tx.query_opt(FIND, &[&id]).await?.as_ref().map(payment).transpose()
+}
+
+const REFUNDED: &str = "-- payments.refunded
+WITH refund AS (
+    INSERT INTO payment_refund (tenant_id, payment_id, posting_id, amount_micros, reason, refunded_at)
+    VALUES ($1, $2, $3, $4, $5, $6)
+)
+UPDATE payment SET refunded_micros = $7 WHERE tenant_id = $1 AND payment_id = $2";
+
+/// Writes a refund of a locked payment.
+pub(super) async fn refunded(
+    tx: &Tx<'_>,
+    payment: &Payment,
+    posting: Uuid,
+    new: &NewRefund,
+    now: DateTime<Utc>,
+) -> Result<(), db::Error> {
+    let Payment { tenant, id, refunded, .. } = payment;
+    let set = tx
+        .execute(REFUNDED, &[&tenant.0, id, &posting, &new.amount, &new.reason, &now, refunded])
+        .await?;
+    db::exactly_one(set, "payments.refunded")
 }
 
 const ALLOCATED: &str = "-- payments.allocated
@@ -164,12 +199,14 @@ pub(super) async fn allocated(
 
 const LIST: &str = "-- payments.list
 SELECT p.tenant_id, p.payment_id, p.serial, p.amount_micros, p.currency, p.state, p.reason,
-       a.name AS account, p.invoice_id, p.collected_micros, p.payer_name, p.payer_inn, p.payer_kpp,
+       a.name AS account, p.invoice_id, p.collected_micros, p.refunded_micros, p.payer_name, p.payer_inn, p.payer_kpp,
        p.payer_bank_account, p.purpose, p.document_number, p.document_day, p.created_at, p.credited_at
 FROM payment p LEFT JOIN account a ON a.account_id = p.account_id
 WHERE p.serial < $1 AND ($2::bigint IS NULL OR p.tenant_id = $2)
   AND ($3::bigint IS NULL OR p.account_id = $3 OR (p.account_id IS NULL AND p.traced_account_id = $3))
-  AND ($4::smallint IS NULL OR p.state = $4)
+  AND ($4::smallint IS NULL OR $4 = CASE
+      WHEN p.refunded_micros > 0 AND p.refunded_micros + p.collected_micros = p.amount_micros THEN 4
+      ELSE p.state END)
 ORDER BY p.serial DESC LIMIT $5";
 
 pub(super) async fn list(

@@ -296,6 +296,11 @@ pub(crate) async fn list(
     Ok(promises.into_iter().map(|promise| Shown::new(&account, promise, now)).collect())
 }
 
+/// What an account owes on its promises. Call it with the account locked.
+pub(crate) async fn owed(tx: &Tx<'_>, key: AccountKey) -> Result<Money, db::Error> {
+    Ok(rules::owed(store::of_account(tx, key).await?.iter()))
+}
+
 /// The open promises of accounts whose balance rows are locked, to be repaid out of what comes in.
 #[derive(Debug)]
 pub(crate) struct Debts {

@@ -111,10 +111,10 @@ pub(super) async fn list(
 }
 
 const TURNOVER: &str = "-- promised_payments.turnover
-SELECT coalesce(sum(amount_micros), 0)::bigint FROM payment
+SELECT coalesce(sum(amount_micros - refunded_micros), 0)::bigint FROM payment
 WHERE tenant_id = $1 AND account_id = $2 AND state <> 2 AND credited_at > $3 AND credited_at <= $4";
 
-/// What was paid from outside in the last days.
+/// What was paid from outside in the last days, and not paid back since.
 pub(super) async fn turnover(
     from: &impl Reader,
     key: AccountKey,

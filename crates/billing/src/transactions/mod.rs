@@ -4,25 +4,33 @@
 //! changes, and the running balance was written with it. A page is a range of entry numbers that is fixed
 //! when the first page is asked for, so pages stay put while money moves.
 //!
-//! Cost: two binary searches for the range, then the primary key backwards. Accounts whose money is set
-//! aside and given back all day have long stretches without a row to show: one page looks at
+//! Cost: two binary searches for the range, then the primary key, backwards or forwards. Accounts whose money
+//! is set aside and given back all day have long stretches without a row to show: one page looks at
 //! [`MOST_LOOKED_AT`] entries and may come back short with a token to go on.
+//!
+//! An export is the same pages one after the other, each read when the one before has been taken: it holds
+//! one page in memory, keeps no transaction open, and ends where the history ended when it began.
 //!
 //! The history belongs to the tenant in which it happened: after an account is attached or detached, what
 //! came before stays there.
 
+pub(crate) mod csv;
 pub(crate) mod rules;
 mod store;
 
 use adspend_common::{
-    db::{self, Pool},
+    db::{self, Pool, Tx},
     id::AccountId,
     identity::Caller,
-    money::{Balance, Currency},
+    money::{Balance, Currency, Money},
 };
 use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
 
-use crate::{accounts, ledger};
+use crate::{
+    accounts::{self, Account},
+    ledger::{self, AccountNo},
+};
 
 pub(crate) use rules::{Sign, TransactionType};
 
@@ -54,11 +62,34 @@ pub(crate) struct Range {
     pub(crate) high: i64,
 }
 
+/// Which way through time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    NewestFirst,
+    OldestFirst,
+}
+
+/// Which rows of a history are wanted.
+#[derive(Debug, Clone)]
+pub(crate) struct Filter {
+    /// All when empty.
+    pub(crate) types: Vec<TransactionType>,
+    /// The object as rows show it.
+    pub(crate) object: Option<String>,
+    pub(crate) counterparty: Option<AccountId>,
+    /// Whichever way the money went.
+    pub(crate) least: Money,
+    pub(crate) most: Money,
+    /// What `least` and `most` are in.
+    pub(crate) currency: Option<Currency>,
+}
+
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) account: AccountId,
-    pub(crate) types: Vec<TransactionType>,
+    pub(crate) filter: Filter,
+    pub(crate) order: Order,
     /// Booked at or after.
     pub(crate) start: DateTime<Utc>,
     /// Booked before; no bound without it.
@@ -68,7 +99,7 @@ pub(crate) struct Asked {
     pub(crate) limit: u32,
 }
 
-/// A page of the history, newest first.
+/// A page of the history.
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
     pub(crate) account: AccountId,
@@ -84,9 +115,27 @@ pub(crate) enum Error {
     /// No such account, or not the caller's.
     #[error("{0} was not found")]
     NotFound(String),
+    /// Amounts of another currency than the account's are asked for.
+    #[error("the account is kept in {expected}, not in {found}")]
+    Currency { expected: Currency, found: Currency },
     /// The store failed.
     #[error("transaction storage failed")]
     Db(#[from] db::Error),
+}
+
+/// `accounts/{account}/transactions/{transaction}`.
+pub(crate) fn name(account: &AccountId, number: i64) -> String {
+    format!("{}/transactions/{number}", account.name())
+}
+
+/// What the filter means for the store: numbers and ids instead of names.
+#[derive(Debug, Default)]
+struct Narrowed {
+    /// The object of a leg.
+    object: Option<String>,
+    /// The posting that is the transfer asked for.
+    transfer: Option<Uuid>,
+    counterparty: Option<AccountNo>,
 }
 
 /// One page of an account's history.
@@ -96,6 +145,9 @@ pub(crate) async fn list(pool: &Pool, caller: &Caller, asked: &Asked) -> Result<
     let account = account
         .filter(|account| caller.sees(&account.owner))
         .ok_or_else(|| Error::NotFound(asked.account.name()))?;
+    if let Some(found) = asked.filter.currency.filter(|found| *found != account.currency) {
+        return Err(Error::Currency { expected: account.currency, found });
+    }
     let range = match asked.rest {
         Some(rest) => rest,
         None => {
@@ -107,14 +159,34 @@ pub(crate) async fn list(pool: &Pool, caller: &Caller, asked: &Asked) -> Result<
             Range { low, high }
         }
     };
-    let floor = range.low.max(range.high.saturating_sub(MOST_LOOKED_AT));
-    let looked_at = Range { low: floor, high: range.high };
-    let rows = store::list(&client, &account, looked_at, asked).await?;
+    let mut narrowed = narrow(&account, &asked.filter);
+    if let Some(other) = &asked.filter.counterparty {
+        let other = accounts::store::find(&client, other).await?;
+        // Nobody's number: a stranger has no transfers with anybody.
+        narrowed.counterparty = Some(other.map_or(AccountNo(-1), |other| other.key.account));
+    }
+    let looked_at = rules::window(range, asked.order, MOST_LOOKED_AT);
+    let rows = store::list(&client, &account, looked_at, asked, &narrowed).await?;
     let full = rows.len() >= usize::try_from(asked.limit).unwrap_or(usize::MAX);
-    let next = match rows.last() {
-        Some(last) if full => last.number.saturating_sub(1),
-        Some(_) | None => floor,
-    };
-    let rest = (next > range.low).then_some(Range { low: range.low, high: next });
+    let last = rows.last().filter(|_| full).map(|last| last.number);
+    let rest = rules::rest(range, looked_at, asked.order, last);
     Ok(Page { account: account.id, currency: account.currency, rows, rest })
+}
+
+/// The object is a leg's, or names a transfer of the tenant, which is its posting.
+fn narrow(account: &Account, filter: &Filter) -> Narrowed {
+    let Some(object) = &filter.object else { return Narrowed::default() };
+    let own = format!("{}/transfers/", account.owner.name());
+    let transfer = object.strip_prefix(&own).and_then(|id| Uuid::parse_str(id).ok());
+    let object = transfer.is_none().then(|| object.clone());
+    Narrowed { object, transfer, counterparty: None }
+}
+
+/// One transaction of an account, in the transaction that made it.
+pub(crate) async fn find(
+    tx: &Tx<'_>,
+    account: &Account,
+    number: i64,
+) -> Result<Option<Transaction>, db::Error> {
+    store::find(tx, account, number).await
 }

@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test that has no answer has failed the test")]
 
 mod accounts;
+mod audit_records;
 mod bad_input;
+mod corrections;
 mod events;
+mod exports;
 mod holds;
 mod identities;
 mod jobs;

@@ -237,7 +237,7 @@ impl World {
 
     /// Proves the ledger and stops the service.
     pub(crate) async fn end(self) {
-        let request = pb::VerifyLedgerRequest { account: String::new() };
+        let request = pb::VerifyLedgerRequest::default();
         let report = self.operator().audit().verify_ledger(request).await.unwrap().into_inner();
         assert!(report.ok, "{:#?}", report.differences);
         let World { channel, stop, served, .. } = self;

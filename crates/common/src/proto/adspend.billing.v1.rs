@@ -1381,6 +1381,10 @@ pub struct VerifyLedgerRequest {
     /// Only the tenant of this account; the whole ledger when empty.
     #[prost(string, tag = "1")]
     pub account: ::prost::alloc::string::String,
+    /// An `audit_chain_head` that an earlier call answered: the chain must still go through it. Without it, a
+    /// tail that was cut off is not seen.
+    #[prost(string, tag = "2")]
+    pub audit_chain_head: ::prost::alloc::string::String,
 }
 /// Response of VerifyLedger.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1406,6 +1410,15 @@ pub struct VerifyLedgerResponse {
     /// The moment of the snapshot.
     #[prost(message, optional, tag = "7")]
     pub verify_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many audit records are in the chain; counted with the whole ledger only.
+    #[prost(int64, tag = "8")]
+    pub chained_audit_records: i64,
+    /// How many wait to be linked into it.
+    #[prost(int64, tag = "9")]
+    pub unchained_audit_records: i64,
+    /// Where the chain ends: the number of its last link, a colon, and the hash in hexadecimal digits.
+    #[prost(string, tag = "10")]
+    pub audit_chain_head: ::prost::alloc::string::String,
 }
 /// LedgerDifference is one broken promise.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1420,6 +1433,116 @@ pub struct LedgerDifference {
     #[prost(string, tag = "3")]
     pub detail: ::prost::alloc::string::String,
 }
+/// Request of ListAuditRecords.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAuditRecordsRequest {
+    /// Only calls about this account: that name it, or that moved its money. `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+    /// Only calls by callers of this tenant: `accounts/{account}` of the agency or the direct advertiser.
+    #[prost(string, tag = "2")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Only calls by this principal, as records show it.
+    #[prost(string, tag = "3")]
+    pub principal: ::prost::alloc::string::String,
+    /// Only calls of this method, without its service: `CreateTransfer`.
+    #[prost(string, tag = "4")]
+    pub method: ::prost::alloc::string::String,
+    /// Made at or after this moment.
+    #[prost(message, optional, tag = "5")]
+    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Made before this moment.
+    #[prost(message, optional, tag = "6")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// At most 1000; 50 when zero.
+    #[prost(int32, tag = "7")]
+    pub page_size: i32,
+    /// From the previous page, with the same other fields.
+    #[prost(string, tag = "8")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Response of ListAuditRecords.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAuditRecordsResponse {
+    /// Newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub audit_records: ::prost::alloc::vec::Vec<AuditRecord>,
+    /// Empty at the end, and only there.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// AuditRecord is one call that changed something.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuditRecord {
+    /// `auditRecords/{audit_record}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The method, without its service.
+    #[prost(string, tag = "2")]
+    pub method: ::prost::alloc::string::String,
+    /// Who called: the name of a token, never the token.
+    #[prost(string, tag = "3")]
+    pub principal: ::prost::alloc::string::String,
+    /// In which role: `operator`, `agency`, `advertiser`, `pacing`.
+    #[prost(string, tag = "4")]
+    pub role: ::prost::alloc::string::String,
+    /// The one tenant that the caller sees, `accounts/{account}`; empty when it sees all.
+    #[prost(string, tag = "5")]
+    pub tenant: ::prost::alloc::string::String,
+    /// When.
+    #[prost(message, optional, tag = "6")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The id of the request; empty for transfers, charges and holds, whose postings and items have ids.
+    #[prost(string, tag = "7")]
+    pub request_id: ::prost::alloc::string::String,
+    /// The request as it came, without `omitted_fields`; not set where `postings` say what was asked.
+    #[prost(message, optional, tag = "8")]
+    pub request: ::core::option::Option<::prost_types::Any>,
+    /// The numbers of the request's fields that are not kept: secrets, and what is longer than 4 KiB.
+    #[prost(int32, repeated, packed = "false", tag = "9")]
+    pub omitted_fields: ::prost::alloc::vec::Vec<i32>,
+    /// SHA-256 of the whole request.
+    #[prost(bytes = "vec", tag = "10")]
+    pub request_hash: ::prost::alloc::vec::Vec<u8>,
+    /// The accounts that the request or its answer names, or whose money moved.
+    #[prost(string, repeated, tag = "11")]
+    pub accounts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What transfers and charges booked.
+    #[prost(message, repeated, tag = "12")]
+    pub postings: ::prost::alloc::vec::Vec<AuditedPosting>,
+    /// The record's place in the chain; zero while it has none. Calls that shared a commit share a place.
+    #[prost(int64, tag = "13")]
+    pub chain_number: i64,
+    /// The chain's hash there.
+    #[prost(bytes = "vec", tag = "14")]
+    pub chain_hash: ::prost::alloc::vec::Vec<u8>,
+}
+/// AuditedPosting is a posting that a call made.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuditedPosting {
+    /// Its id; that of a transfer is the last part of the transfer's name.
+    #[prost(string, tag = "1")]
+    pub posting_id: ::prost::alloc::string::String,
+    /// What moved.
+    #[prost(message, repeated, tag = "2")]
+    pub movements: ::prost::alloc::vec::Vec<AuditedMovement>,
+}
+/// AuditedMovement is one leg of a posting.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditedMovement {
+    /// Where the money came from: `accounts/{account}` with the part of its money, or a counter-account.
+    #[prost(string, tag = "1")]
+    pub source: ::prost::alloc::string::String,
+    /// Where it went.
+    #[prost(string, tag = "2")]
+    pub destination: ::prost::alloc::string::String,
+    /// How much.
+    #[prost(message, optional, tag = "3")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// What it belongs to, as a resource name.
+    #[prost(string, tag = "4")]
+    pub object: ::prost::alloc::string::String,
+}
 /// Generated client implementations.
 pub mod audit_service_client {
     #![allow(
@@ -1431,7 +1554,7 @@ pub mod audit_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// AuditService proves the ledger on live data.
+    /// AuditService proves the ledger on live data, and says who changed what.
     #[derive(Debug, Clone)]
     pub struct AuditServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1513,7 +1636,8 @@ pub mod audit_service_client {
             self
         }
         /// Recomputes every balance from its entries and every entry from its posting, in one snapshot, and names
-        /// what differs (I-1, I-2, I-3, I-7). For operators.
+        /// what differs (I-1, I-2, I-3, I-7). With the whole ledger the chain of the audit records is recomputed, and
+        /// the legs that they vouch for. For operators.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{}' localhost:7401 adspend.billing.v1.AuditService/VerifyLedger
@@ -1544,6 +1668,41 @@ pub mod audit_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Lists who did what when with which request, newest first: every call that changed something. A page may
+        /// be short, and even empty, before the end: only an empty token means the end. For operators.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"account":"accounts/north","page_size":20}' localhost:7401 adspend.billing.v1.AuditService/ListAuditRecords
+        /// ```
+        pub async fn list_audit_records(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAuditRecordsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAuditRecordsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.AuditService/ListAuditRecords",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.AuditService",
+                        "ListAuditRecords",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1560,7 +1719,8 @@ pub mod audit_service_server {
     #[async_trait]
     pub trait AuditService: std::marker::Send + std::marker::Sync + 'static {
         /// Recomputes every balance from its entries and every entry from its posting, in one snapshot, and names
-        /// what differs (I-1, I-2, I-3, I-7). For operators.
+        /// what differs (I-1, I-2, I-3, I-7). With the whole ledger the chain of the audit records is recomputed, and
+        /// the legs that they vouch for. For operators.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{}' localhost:7401 adspend.billing.v1.AuditService/VerifyLedger
@@ -1572,8 +1732,21 @@ pub mod audit_service_server {
             tonic::Response<super::VerifyLedgerResponse>,
             tonic::Status,
         >;
+        /// Lists who did what when with which request, newest first: every call that changed something. A page may
+        /// be short, and even empty, before the end: only an empty token means the end. For operators.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"account":"accounts/north","page_size":20}' localhost:7401 adspend.billing.v1.AuditService/ListAuditRecords
+        /// ```
+        async fn list_audit_records(
+            &self,
+            request: tonic::Request<super::ListAuditRecordsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAuditRecordsResponse>,
+            tonic::Status,
+        >;
     }
-    /// AuditService proves the ledger on live data.
+    /// AuditService proves the ledger on live data, and says who changed what.
     #[derive(Debug)]
     pub struct AuditServiceServer<T> {
         inner: Arc<T>,
@@ -1680,6 +1853,52 @@ pub mod audit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = VerifyLedgerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.AuditService/ListAuditRecords" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAuditRecordsSvc<T: AuditService>(pub Arc<T>);
+                    impl<
+                        T: AuditService,
+                    > tonic::server::UnaryService<super::ListAuditRecordsRequest>
+                    for ListAuditRecordsSvc<T> {
+                        type Response = super::ListAuditRecordsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAuditRecordsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuditService>::list_audit_records(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAuditRecordsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2600,6 +2819,44 @@ pub struct RecordChargesResponse {
     #[prost(message, repeated, tag = "1")]
     pub results: ::prost::alloc::vec::Vec<RecordChargeResult>,
 }
+/// Request of CreditInvalidClicks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreditInvalidClicksRequest {
+    /// Whose money: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+    /// What was charged: `campaigns/{campaign}`.
+    #[prost(string, tag = "2")]
+    pub campaign: ::prost::alloc::string::String,
+    /// How much goes back; positive.
+    #[prost(int64, tag = "3")]
+    pub amount_micros: i64,
+    /// Why; at most 512 bytes.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "5")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of CreditInvalidClicks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreditInvalidClicksResponse {
+    /// The account's transaction: `accounts/{account}/transactions/{transaction}`.
+    #[prost(string, tag = "1")]
+    pub transaction: ::prost::alloc::string::String,
+    /// What the campaign was charged to this account, ever.
+    #[prost(int64, tag = "2")]
+    pub charged_micros: i64,
+    /// What of that was given back, this time included.
+    #[prost(int64, tag = "3")]
+    pub credited_micros: i64,
+    /// The currency of the amounts.
+    #[prost(string, tag = "4")]
+    pub currency_code: ::prost::alloc::string::String,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "5")]
+    pub replayed: bool,
+}
 /// HoldState is where a hold stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -2946,6 +3203,41 @@ pub mod hold_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Gives the price of clicks that turned out invalid back to the account (R-26): at most what its campaign
+        /// was charged and not given back yet.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"account":"accounts/shop","campaign":"campaigns/spring","amount_micros":"1000000","reason":"click farm","request_id":"fraud-1"}' localhost:7401 adspend.billing.v1.HoldService/CreditInvalidClicks
+        /// ```
+        pub async fn credit_invalid_clicks(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreditInvalidClicksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreditInvalidClicksResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.HoldService/CreditInvalidClicks",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.HoldService",
+                        "CreditInvalidClicks",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3044,6 +3336,19 @@ pub mod hold_service_server {
             request: tonic::Request<super::RecordChargesRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RecordChargesResponse>,
+            tonic::Status,
+        >;
+        /// Gives the price of clicks that turned out invalid back to the account (R-26): at most what its campaign
+        /// was charged and not given back yet.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"account":"accounts/shop","campaign":"campaigns/spring","amount_micros":"1000000","reason":"click farm","request_id":"fraud-1"}' localhost:7401 adspend.billing.v1.HoldService/CreditInvalidClicks
+        /// ```
+        async fn credit_invalid_clicks(
+            &self,
+            request: tonic::Request<super::CreditInvalidClicksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreditInvalidClicksResponse>,
             tonic::Status,
         >;
     }
@@ -3426,6 +3731,52 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RecordChargesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.HoldService/CreditInvalidClicks" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreditInvalidClicksSvc<T: HoldService>(pub Arc<T>);
+                    impl<
+                        T: HoldService,
+                    > tonic::server::UnaryService<super::CreditInvalidClicksRequest>
+                    for CreditInvalidClicksSvc<T> {
+                        type Response = super::CreditInvalidClicksResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreditInvalidClicksRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as HoldService>::credit_invalid_clicks(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreditInvalidClicksSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -4303,6 +4654,9 @@ pub struct Payment {
     /// When it was allocated.
     #[prost(message, optional, tag = "13")]
     pub allocate_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// What was paid back so far.
+    #[prost(message, optional, tag = "14")]
+    pub refunded: ::core::option::Option<super::super::super::google::r#type::Money>,
 }
 /// Request of RecordPayment.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4402,6 +4756,32 @@ pub struct AllocatePaymentResponse {
     #[prost(bool, tag = "2")]
     pub replayed: bool,
 }
+/// Request of RefundPayment.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefundPaymentRequest {
+    /// `payments/{payment}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// How much was paid back: a positive amount in whole kopecks, VAT included.
+    #[prost(message, optional, tag = "2")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// Why; at most 512 bytes.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "4")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of RefundPayment.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefundPaymentResponse {
+    /// The payment after the refund.
+    #[prost(message, optional, tag = "1")]
+    pub payment: ::core::option::Option<Payment>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
 /// PaymentState is where a payment stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -4414,6 +4794,8 @@ pub enum PaymentState {
     Unallocated = 2,
     /// Assigned by hand.
     Allocated = 3,
+    /// Paid back, all that did not go to overdue promised payments. In part: see `refunded`.
+    Refunded = 4,
 }
 impl PaymentState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -4426,6 +4808,7 @@ impl PaymentState {
             Self::Credited => "PAYMENT_STATE_CREDITED",
             Self::Unallocated => "PAYMENT_STATE_UNALLOCATED",
             Self::Allocated => "PAYMENT_STATE_ALLOCATED",
+            Self::Refunded => "PAYMENT_STATE_REFUNDED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -4435,6 +4818,7 @@ impl PaymentState {
             "PAYMENT_STATE_CREDITED" => Some(Self::Credited),
             "PAYMENT_STATE_UNALLOCATED" => Some(Self::Unallocated),
             "PAYMENT_STATE_ALLOCATED" => Some(Self::Allocated),
+            "PAYMENT_STATE_REFUNDED" => Some(Self::Refunded),
             _ => None,
         }
     }
@@ -4661,6 +5045,38 @@ pub mod payment_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Books that money of a credited payment was paid back to its payer (R-172): gross, at most what is left of
+        /// this payment, and only money that is neither spent, nor held, nor owed. In parts, if need be.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"payments/0193e9a0-0000-7000-8000-000000000000","amount":{"currency_code":"RUB","units":"500"},"reason":"the contract ended","request_id":"refund-1"}' localhost:7401 adspend.billing.v1.PaymentService/RefundPayment
+        /// ```
+        pub async fn refund_payment(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RefundPaymentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RefundPaymentResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.PaymentService/RefundPayment",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.PaymentService", "RefundPayment"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4725,6 +5141,19 @@ pub mod payment_service_server {
             request: tonic::Request<super::AllocatePaymentRequest>,
         ) -> std::result::Result<
             tonic::Response<super::AllocatePaymentResponse>,
+            tonic::Status,
+        >;
+        /// Books that money of a credited payment was paid back to its payer (R-172): gross, at most what is left of
+        /// this payment, and only money that is neither spent, nor held, nor owed. In parts, if need be.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"payments/0193e9a0-0000-7000-8000-000000000000","amount":{"currency_code":"RUB","units":"500"},"reason":"the contract ended","request_id":"refund-1"}' localhost:7401 adspend.billing.v1.PaymentService/RefundPayment
+        /// ```
+        async fn refund_payment(
+            &self,
+            request: tonic::Request<super::RefundPaymentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RefundPaymentResponse>,
             tonic::Status,
         >;
     }
@@ -4971,6 +5400,51 @@ pub mod payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AllocatePaymentSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.PaymentService/RefundPayment" => {
+                    #[allow(non_camel_case_types)]
+                    struct RefundPaymentSvc<T: PaymentService>(pub Arc<T>);
+                    impl<
+                        T: PaymentService,
+                    > tonic::server::UnaryService<super::RefundPaymentRequest>
+                    for RefundPaymentSvc<T> {
+                        type Response = super::RefundPaymentResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RefundPaymentRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PaymentService>::refund_payment(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RefundPaymentSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -5957,6 +6431,21 @@ pub struct ListTransactionsRequest {
     /// From the previous page, with the same other fields.
     #[prost(string, tag = "6")]
     pub page_token: ::prost::alloc::string::String,
+    /// Only rows with this object, as rows show it.
+    #[prost(string, tag = "7")]
+    pub object: ::prost::alloc::string::String,
+    /// Only transfers with this account: `accounts/{account}`.
+    #[prost(string, tag = "8")]
+    pub counterparty: ::prost::alloc::string::String,
+    /// Only rows of at least this amount, whichever way it went.
+    #[prost(message, optional, tag = "9")]
+    pub min_amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// Only rows of at most this amount, whichever way it went.
+    #[prost(message, optional, tag = "10")]
+    pub max_amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The order by time.
+    #[prost(enumeration = "TransactionOrder", tag = "11")]
+    pub order: i32,
 }
 /// Response of ListTransactions.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -5967,6 +6456,70 @@ pub struct ListTransactionsResponse {
     /// Empty at the end, and only there.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+}
+/// Request of ExportTransactions.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportTransactionsRequest {
+    /// `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// Only these types; all when empty.
+    #[prost(enumeration = "TransactionType", repeated, packed = "false", tag = "2")]
+    pub types: ::prost::alloc::vec::Vec<i32>,
+    /// Booked at or after this moment; the last 30 days without it.
+    #[prost(message, optional, tag = "3")]
+    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Booked before this moment. At most 400 days after `start_time`.
+    #[prost(message, optional, tag = "4")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Only rows with this object, as rows show it.
+    #[prost(string, tag = "5")]
+    pub object: ::prost::alloc::string::String,
+    /// Only transfers with this account: `accounts/{account}`.
+    #[prost(string, tag = "6")]
+    pub counterparty: ::prost::alloc::string::String,
+    /// Only rows of at least this amount, whichever way it went.
+    #[prost(message, optional, tag = "7")]
+    pub min_amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// Only rows of at most this amount, whichever way it went.
+    #[prost(message, optional, tag = "8")]
+    pub max_amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The order by time.
+    #[prost(enumeration = "TransactionOrder", tag = "9")]
+    pub order: i32,
+    /// Begins the file with the byte order mark of UTF-8, which some spreadsheets need for Cyrillic.
+    #[prost(bool, tag = "10")]
+    pub byte_order_mark: bool,
+}
+/// Response of ExportTransactions.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportTransactionsResponse {
+    /// The next part of the file: whole lines, about 64 KiB.
+    #[prost(bytes = "vec", tag = "1")]
+    pub content: ::prost::alloc::vec::Vec<u8>,
+}
+/// Request of ReverseTransaction.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReverseTransactionRequest {
+    /// `accounts/{account}/transactions/{transaction}`; everything that was booked with it is reversed.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Why; at most 512 bytes.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of ReverseTransaction.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReverseTransactionResponse {
+    /// The transaction of the same account that takes it back.
+    #[prost(message, optional, tag = "1")]
+    pub transaction: ::core::option::Option<Transaction>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
 }
 /// TransactionType is the sort of a movement (R-22).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -5988,6 +6541,12 @@ pub enum TransactionType {
     TransferOut = 6,
     /// The balance moved with the account when it was attached or detached.
     Adjustment = 7,
+    /// Money of a payment was paid back to its payer.
+    Refund = 40,
+    /// The price of invalid clicks was given back.
+    ChargeRefund = 41,
+    /// The reverse of an earlier transaction, which is its object.
+    Correction = 42,
 }
 impl TransactionType {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -6004,6 +6563,9 @@ impl TransactionType {
             Self::TransferIn => "TRANSACTION_TYPE_TRANSFER_IN",
             Self::TransferOut => "TRANSACTION_TYPE_TRANSFER_OUT",
             Self::Adjustment => "TRANSACTION_TYPE_ADJUSTMENT",
+            Self::Refund => "TRANSACTION_TYPE_REFUND",
+            Self::ChargeRefund => "TRANSACTION_TYPE_CHARGE_REFUND",
+            Self::Correction => "TRANSACTION_TYPE_CORRECTION",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -6017,6 +6579,42 @@ impl TransactionType {
             "TRANSACTION_TYPE_TRANSFER_IN" => Some(Self::TransferIn),
             "TRANSACTION_TYPE_TRANSFER_OUT" => Some(Self::TransferOut),
             "TRANSACTION_TYPE_ADJUSTMENT" => Some(Self::Adjustment),
+            "TRANSACTION_TYPE_REFUND" => Some(Self::Refund),
+            "TRANSACTION_TYPE_CHARGE_REFUND" => Some(Self::ChargeRefund),
+            "TRANSACTION_TYPE_CORRECTION" => Some(Self::Correction),
+            _ => None,
+        }
+    }
+}
+/// TransactionOrder is the order of a list by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TransactionOrder {
+    /// Newest first.
+    Unspecified = 0,
+    /// Newest first.
+    NewestFirst = 1,
+    /// Oldest first.
+    OldestFirst = 2,
+}
+impl TransactionOrder {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TRANSACTION_ORDER_UNSPECIFIED",
+            Self::NewestFirst => "TRANSACTION_ORDER_NEWEST_FIRST",
+            Self::OldestFirst => "TRANSACTION_ORDER_OLDEST_FIRST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TRANSACTION_ORDER_UNSPECIFIED" => Some(Self::Unspecified),
+            "TRANSACTION_ORDER_NEWEST_FIRST" => Some(Self::NewestFirst),
+            "TRANSACTION_ORDER_OLDEST_FIRST" => Some(Self::OldestFirst),
             _ => None,
         }
     }
@@ -6113,8 +6711,9 @@ pub mod transaction_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Lists the transactions of an account, newest first, with the running balance on every row. Setting money
-        /// aside in holds is not a transaction. Without a time range: the last 30 days (R-32).
+        /// Lists the transactions of an account, newest first if not asked otherwise, with the running balance on
+        /// every row. Setting money aside in holds is not a transaction. Without a time range: the last 30 days
+        /// (R-32). A page may be short before the end: only an empty token means the end.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"parent":"accounts/north","page_size":20}' localhost:7401 adspend.billing.v1.TransactionService/ListTransactions
@@ -6148,6 +6747,79 @@ pub mod transaction_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Exports the same rows as CSV (RFC 4180), as of the moment of the call: money that moves meanwhile is not in
+        /// it. The chunks put together are the file; its first line names the columns. Text that a spreadsheet would
+        /// take for a formula begins with an apostrophe.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/north"}' localhost:7401 adspend.billing.v1.TransactionService/ExportTransactions
+        /// ```
+        pub async fn export_transactions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportTransactionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ExportTransactionsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.TransactionService/ExportTransactions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.TransactionService",
+                        "ExportTransactions",
+                    ),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Books the exact reverse of a transaction, once, with a reason. For mistakes in transfers, in charges
+        /// without a hold, and in credits for invalid clicks: whatever has a state of its own (a payment, a promised
+        /// payment, a hold, a document) is corrected by its own service. Taking money back needs money: what is spent
+        /// cannot be reversed.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/north/transactions/6","reason":"wrong client","request_id":"reverse-1"}' localhost:7401 adspend.billing.v1.TransactionService/ReverseTransaction
+        /// ```
+        pub async fn reverse_transaction(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReverseTransactionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReverseTransactionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.TransactionService/ReverseTransaction",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.TransactionService",
+                        "ReverseTransaction",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -6163,8 +6835,9 @@ pub mod transaction_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with TransactionServiceServer.
     #[async_trait]
     pub trait TransactionService: std::marker::Send + std::marker::Sync + 'static {
-        /// Lists the transactions of an account, newest first, with the running balance on every row. Setting money
-        /// aside in holds is not a transaction. Without a time range: the last 30 days (R-32).
+        /// Lists the transactions of an account, newest first if not asked otherwise, with the running balance on
+        /// every row. Setting money aside in holds is not a transaction. Without a time range: the last 30 days
+        /// (R-32). A page may be short before the end: only an empty token means the end.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"parent":"accounts/north","page_size":20}' localhost:7401 adspend.billing.v1.TransactionService/ListTransactions
@@ -6174,6 +6847,44 @@ pub mod transaction_service_server {
             request: tonic::Request<super::ListTransactionsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListTransactionsResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ExportTransactions method.
+        type ExportTransactionsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<
+                    super::ExportTransactionsResponse,
+                    tonic::Status,
+                >,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Exports the same rows as CSV (RFC 4180), as of the moment of the call: money that moves meanwhile is not in
+        /// it. The chunks put together are the file; its first line names the columns. Text that a spreadsheet would
+        /// take for a formula begins with an apostrophe.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/north"}' localhost:7401 adspend.billing.v1.TransactionService/ExportTransactions
+        /// ```
+        async fn export_transactions(
+            &self,
+            request: tonic::Request<super::ExportTransactionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ExportTransactionsStream>,
+            tonic::Status,
+        >;
+        /// Books the exact reverse of a transaction, once, with a reason. For mistakes in transfers, in charges
+        /// without a hold, and in credits for invalid clicks: whatever has a state of its own (a payment, a promised
+        /// payment, a hold, a document) is corrected by its own service. Taking money back needs money: what is spent
+        /// cannot be reversed.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/north/transactions/6","reason":"wrong client","request_id":"reverse-1"}' localhost:7401 adspend.billing.v1.TransactionService/ReverseTransaction
+        /// ```
+        async fn reverse_transaction(
+            &self,
+            request: tonic::Request<super::ReverseTransactionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReverseTransactionResponse>,
             tonic::Status,
         >;
     }
@@ -6288,6 +6999,106 @@ pub mod transaction_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListTransactionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.TransactionService/ExportTransactions" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportTransactionsSvc<T: TransactionService>(pub Arc<T>);
+                    impl<
+                        T: TransactionService,
+                    > tonic::server::ServerStreamingService<
+                        super::ExportTransactionsRequest,
+                    > for ExportTransactionsSvc<T> {
+                        type Response = super::ExportTransactionsResponse;
+                        type ResponseStream = T::ExportTransactionsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportTransactionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TransactionService>::export_transactions(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportTransactionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.TransactionService/ReverseTransaction" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReverseTransactionSvc<T: TransactionService>(pub Arc<T>);
+                    impl<
+                        T: TransactionService,
+                    > tonic::server::UnaryService<super::ReverseTransactionRequest>
+                    for ReverseTransactionSvc<T> {
+                        type Response = super::ReverseTransactionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReverseTransactionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TransactionService>::reverse_transaction(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReverseTransactionSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

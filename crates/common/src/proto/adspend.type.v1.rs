@@ -133,6 +133,14 @@ pub enum Reason {
     EventsForgotten = 46,
     /// RESOURCE_EXHAUSTED: the caller has as many streams open as it may; the metadata says how many.
     TooManyStreams = 47,
+    /// Only money of a payment that was credited to an account is paid back.
+    PaymentNotCredited = 80,
+    /// Money of the account is held: its campaigns must stop first.
+    MoneyIsHeld = 81,
+    /// This sort of transaction is corrected by the service that made it.
+    NotReversible = 82,
+    /// The transaction was reversed before.
+    AlreadyReversed = 83,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -189,6 +197,10 @@ impl Reason {
             Self::LegalEntityRequired => "REASON_LEGAL_ENTITY_REQUIRED",
             Self::EventsForgotten => "REASON_EVENTS_FORGOTTEN",
             Self::TooManyStreams => "REASON_TOO_MANY_STREAMS",
+            Self::PaymentNotCredited => "REASON_PAYMENT_NOT_CREDITED",
+            Self::MoneyIsHeld => "REASON_MONEY_IS_HELD",
+            Self::NotReversible => "REASON_NOT_REVERSIBLE",
+            Self::AlreadyReversed => "REASON_ALREADY_REVERSED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -242,6 +254,10 @@ impl Reason {
             "REASON_LEGAL_ENTITY_REQUIRED" => Some(Self::LegalEntityRequired),
             "REASON_EVENTS_FORGOTTEN" => Some(Self::EventsForgotten),
             "REASON_TOO_MANY_STREAMS" => Some(Self::TooManyStreams),
+            "REASON_PAYMENT_NOT_CREDITED" => Some(Self::PaymentNotCredited),
+            "REASON_MONEY_IS_HELD" => Some(Self::MoneyIsHeld),
+            "REASON_NOT_REVERSIBLE" => Some(Self::NotReversible),
+            "REASON_ALREADY_REVERSED" => Some(Self::AlreadyReversed),
             _ => None,
         }
     }
