@@ -52,6 +52,10 @@ const LINES: &[(&str, Gets)] = &[
     ("TransferService/BatchCreateTransfers", Answers("transfers/")),
     ("TransferService/GetTransfer", Answers("10000")),
     ("TransferService/ListTransfers", Answers("transfers/")),
+    ("AutoTopUpService/SetAutoTopUp", Answers("AUTO_TOP_UP_STATE_ENABLED")),
+    ("AutoTopUpService/GetAutoTopUp", Answers("accounts/shop/autoTopUp")),
+    ("AutoTopUpService/ListAutoTopUpRuns", Answers("")),
+    ("AutoTopUpService/DisableAutoTopUp", Answers("AUTO_TOP_UP_DISABLED_REASON_REQUESTED")),
     ("TransactionService/ListTransactions", Answers("45000")),
     // Money is set aside and spent.
     ("HoldService/OpenHolds", Answers("accounts/shop/holds/")),

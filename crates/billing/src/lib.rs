@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod app;
 pub mod audit_records;
+mod auto_topups;
 pub mod config;
 mod events;
 mod grpc;
@@ -52,6 +53,10 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
         Migration {
             name: "0011_entries_are_sides_of_legs",
             sql: include_str!("../migrations/0011_entries_are_sides_of_legs.sql"),
+        },
+        Migration {
+            name: "0012_auto_top_ups",
+            sql: include_str!("../migrations/0012_auto_top_ups.sql"),
         },
     ],
 );

@@ -32,6 +32,7 @@ use crate::{
 
 mod accounts;
 mod audit;
+mod auto_topups;
 mod events;
 mod holds;
 mod invoices;
@@ -79,6 +80,7 @@ pub(crate) fn register(mut server: Server, shared: &Arc<Shared>) -> Server {
     serve!(promised_payment_service_server::PromisedPaymentServiceServer(
         promised_payments::PromisedPayments(shared())
     ));
+    serve!(auto_top_up_service_server::AutoTopUpServiceServer(auto_topups::AutoTopUps(shared())));
     serve!(transaction_service_server::TransactionServiceServer(transactions::Transactions(
         shared()
     )));
@@ -137,6 +139,8 @@ replayable!(
     AllocatePaymentResponse,
     TakePromisedPaymentResponse,
     RepayPromisedPaymentResponse,
+    SetAutoTopUpResponse,
+    DisableAutoTopUpResponse,
 );
 
 impl Shared {

@@ -7,8 +7,8 @@ use adspend_common::{
 };
 
 use crate::{
-    accounts, events, invoices, payments, promised_payments, promised_payments::rules::Why,
-    requests, transactions,
+    accounts, auto_topups, events, invoices, payments, promised_payments,
+    promised_payments::rules::Why, requests, transactions,
 };
 
 impl From<requests::Error> for Refusal {
@@ -159,6 +159,23 @@ impl From<promised_payments::Error> for Refusal {
                     .with("available_micros", own.micros())
                     .with("needed_micros", needed.micros())
             }
+            E::Request(cause) => cause.into(),
+            E::Ledger(cause) => cause.into(),
+            E::Db(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<auto_topups::Error> for Refusal {
+    fn from(error: auto_topups::Error) -> Refusal {
+        use auto_topups::Error as E;
+        let text = error.to_string();
+        match error {
+            E::NotFound(name) => rpc::not_found(&name),
+            E::NotAClient => precondition(Reason::NotAnAgencyClient, text),
+            E::Currency { expected, found } => currency_mismatch(text, expected, found),
+            E::AlreadyOff(name) => precondition(Reason::AlreadyInState, text).about(name),
+            E::Moved => contention(),
             E::Request(cause) => cause.into(),
             E::Ledger(cause) => cause.into(),
             E::Db(cause) => cause.into(),

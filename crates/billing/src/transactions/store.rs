@@ -11,7 +11,7 @@ SELECT e.version, e.amount_micros, e.posted_micros, e.posted_at, e.kind, e.posti
        other.name AS counterparty
 FROM ledger_entry e
 JOIN ledger_leg l ON l.tenant_id = e.tenant_id AND l.posting_id = e.posting_id AND l.leg = e.leg
-LEFT JOIN account other ON l.kind = $7
+LEFT JOIN account other ON l.kind = ANY($7::smallint[])
      AND other.account_id = CASE WHEN e.amount_micros > 0 THEN l.from_account ELSE l.to_account END
 WHERE e.tenant_id = $1 AND e.account_id = $2 AND e.version > $3 AND e.version <= $4
   AND ((e.amount_micros > 0 AND e.kind = ANY($5::smallint[]))
@@ -39,7 +39,7 @@ pub(super) async fn list(
                 &range.high,
                 &ins,
                 &outs,
-                &Kind::Transfer.number(),
+                &[Kind::Transfer.number(), Kind::AutoTopUp.number()].as_slice(),
                 &limit,
             ],
         )
