@@ -1,6 +1,6 @@
 //! Auto top-ups as their callers see them (R-110..R-119).
 
-use std::time::Duration;
+use std::{slice, time::Duration};
 
 use adspend_billing::config::Config;
 use adspend_common::{config::HumanDuration, proto::adspend::billing::v1 as pb};
@@ -184,7 +184,7 @@ async fn an_agency_short_of_money_switches_it_off() {
     world.set_top_up(rule("500", "0", "2000", Period::Day)).await;
     world.spend("1000").await;
     let off = (Outcome::SwitchedOff, Reason::InsufficientFunds, "0".to_owned());
-    assert_eq!(world.until_runs(1).await, [off.clone()]);
+    assert_eq!(world.until_runs(1).await, slice::from_ref(&off));
     let top_up = world.top_up().await;
     assert_eq!(
         (top_up.state(), top_up.disabled_reason()),
@@ -195,7 +195,7 @@ async fn an_agency_short_of_money_switches_it_off() {
 
     world.pay("north", "5000").await;
     world.spend("5").await;
-    assert_eq!(world.runs().await, [off.clone()], "money alone does not switch it on");
+    assert_eq!(world.runs().await, slice::from_ref(&off), "money alone does not switch it on");
     assert_eq!(world.notices("auto_top_up_off").await, 1, "exactly one e-mail");
     let set = world.set_top_up(rule("500", "0", "2000", Period::Day)).await;
     assert_eq!((set.state(), text(&set.used)), (State::Enabled, "500".to_owned()));
