@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod app;
 pub mod audit_records;
+mod auto_topups;
 pub mod config;
 mod corrections;
 mod events;
@@ -57,6 +58,10 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
         Migration {
             name: "0012_corrections",
             sql: include_str!("../migrations/0012_corrections.sql"),
+        },
+        Migration {
+            name: "0013_auto_top_ups",
+            sql: include_str!("../migrations/0013_auto_top_ups.sql"),
         },
     ],
 );

@@ -24,6 +24,7 @@ use adspend_common::{
 use chrono::{DateTime, Utc};
 
 use crate::{
+    auto_topups::{self, Wait},
     events::{self, AccountFacts as Facts, Event},
     ledger::{self, AccountKey, State, TenantNo},
     requests::{self, Begun, Call, Outcome},
@@ -353,6 +354,9 @@ pub(crate) async fn set_state(
             AccountState::Closed => (State::Closed, Event::AccountUpdated(facts)),
         };
         ledger::set_state(&tx, account.key, money).await?;
+        if state == AccountState::Active {
+            auto_topups::wake(&tx, account.key, Wait::AccountBlocked, now).await?;
+        }
         ledger::write(&tx, locked).await?;
         events::record(&tx, now, &account, &event).await?;
         Ok(requests::finish(tx, call, account).await?)

@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Account, AccountKind, Error, get, rules, store};
 use crate::{
+    auto_topups,
     events::{self, AccountFacts, Event},
     holds,
     ledger::{
@@ -47,7 +48,7 @@ pub(crate) async fn attach(
         }
         moving.post(call)?;
         let before = moving.account.clone();
-        let moved = moving.finish(&tx, AccountKind::Client, &agency.id).await?;
+        let moved = moving.finish(&tx, now, AccountKind::Client, &agency.id).await?;
         let event = Event::ClientAttached(AccountFacts { agency: Some(agency.id) });
         record(&tx, now, [&before, &moved], &event).await?;
         Ok(requests::finish(tx, call, moved).await?)
@@ -83,7 +84,7 @@ pub(crate) async fn detach(
         }
         moving.post(call)?;
         let before = moving.account.clone();
-        let moved = moving.finish(&tx, AccountKind::Advertiser, id).await?;
+        let moved = moving.finish(&tx, now, AccountKind::Advertiser, id).await?;
         let event = Event::ClientDetached(AccountFacts { agency: before.agency().cloned() });
         record(&tx, now, [&before, &moved], &event).await?;
         Ok(requests::finish(tx, call, moved).await?)
@@ -158,12 +159,14 @@ impl Moving {
     async fn finish(
         self,
         tx: &Tx<'_>,
+        now: DateTime<Utc>,
         kind: AccountKind,
         owner: &AccountId,
     ) -> Result<Account, Error> {
         ledger::set_state(tx, self.from, State::Moved).await?;
         store::move_to(tx, self.from, self.to.tenant, kind).await?;
         holds::move_to(tx, self.from, self.to.tenant).await?;
+        auto_topups::leave(tx, self.from, now).await?;
         ledger::write(tx, self.locked).await?;
         Ok(Account {
             key: self.to,

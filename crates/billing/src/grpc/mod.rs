@@ -33,6 +33,7 @@ use crate::{
 mod accounts;
 mod audit;
 mod corrections;
+mod auto_topups;
 mod events;
 mod holds;
 mod invoices;
@@ -80,6 +81,7 @@ pub(crate) fn register(mut server: Server, shared: &Arc<Shared>) -> Server {
     serve!(promised_payment_service_server::PromisedPaymentServiceServer(
         promised_payments::PromisedPayments(shared())
     ));
+    serve!(auto_top_up_service_server::AutoTopUpServiceServer(auto_topups::AutoTopUps(shared())));
     serve!(transaction_service_server::TransactionServiceServer(transactions::Transactions(
         shared()
     )));
@@ -141,6 +143,8 @@ replayable!(
     ReverseTransactionResponse,
     TakePromisedPaymentResponse,
     RepayPromisedPaymentResponse,
+    SetAutoTopUpResponse,
+    DisableAutoTopUpResponse,
 );
 
 impl Shared {

@@ -7,7 +7,7 @@ use adspend_common::{
 };
 
 use crate::{
-    accounts, audit_records::listing, corrections, events, invoices, payments, promised_payments,
+    accounts, audit_records::listing, auto_topups, corrections, events, invoices, payments, promised_payments,
     promised_payments::rules::Why, requests, transactions,
 };
 
@@ -202,6 +202,23 @@ impl From<listing::Error> for Refusal {
         match error {
             listing::Error::NotFound(name) => rpc::not_found(&name),
             listing::Error::Db(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<auto_topups::Error> for Refusal {
+    fn from(error: auto_topups::Error) -> Refusal {
+        use auto_topups::Error as E;
+        let text = error.to_string();
+        match error {
+            E::NotFound(name) => rpc::not_found(&name),
+            E::NotAClient => precondition(Reason::NotAnAgencyClient, text),
+            E::Currency { expected, found } => currency_mismatch(text, expected, found),
+            E::AlreadyOff(name) => precondition(Reason::AlreadyInState, text).about(name),
+            E::Moved => contention(),
+            E::Request(cause) => cause.into(),
+            E::Ledger(cause) => cause.into(),
+            E::Db(cause) => cause.into(),
         }
     }
 }

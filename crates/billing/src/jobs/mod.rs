@@ -3,6 +3,7 @@
 //! | job | does |
 //! |---|---|
 //! | `release_holds` | gives back in the books what expired holds held |
+//! | `top_up` | fires auto top-ups that are due; woken by the commit that made them due |
 //! | `verify_ledger` | proves the ledger, and says when and with what result in two metrics |
 //! | `anchor_clock` | sets the clock to the database's time |
 //! | `chain_audit` | links new audit records into their chain |
@@ -27,9 +28,12 @@ use adspend_common::{
     time::{Anchored, Clock},
 };
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::{audit_records::chain::Chain, config, events::Feed, holds, ledger::audit, requests};
+use crate::{
+    audit_records::chain::Chain, auto_topups, config, events::Feed, holds, ledger::audit, requests,
+};
 
 /// Holds that one transaction gives back.
 const HOLDS_AT_ONCE: i64 = 500;
@@ -109,6 +113,8 @@ impl Jobs {
         }
         let every = settings.release_holds_every.get();
         tasks.spawn(self.clone().repeat("release_holds", every, Jobs::release_holds));
+        let (every, work) = (settings.top_up_every.get(), self.pool.work());
+        tasks.spawn(self.clone().repeat_or("top_up", every, Some(work), Jobs::top_up));
         if anchored.is_some() {
             let every = settings.anchor_clock_every.get();
             tasks.spawn(self.clone().repeat("anchor_clock", every, Jobs::anchor_clock));
@@ -127,13 +133,34 @@ impl Jobs {
     where
         F: Future<Output = Result<(), db::Error>>,
     {
+        self.repeat_or(name, every, None, job).await;
+    }
+
+    /// The same, and at once when a commit of this process left work behind.
+    async fn repeat_or<F>(
+        self,
+        name: &'static str,
+        every: Duration,
+        mut work: Option<watch::Receiver<()>>,
+        job: fn(Jobs) -> F,
+    ) where
+        F: Future<Output = Result<(), db::Error>>,
+    {
         let mut failures: u32 = 0;
         loop {
             let wait = self.clock.real_duration(every).max(SHORTEST_WAIT);
             let backoff = wait.saturating_mul(1 << failures.min(6)).min(LONGEST_BACKOFF.max(wait));
+            let woken = async {
+                match &mut work {
+                    // The pool, which we hold, is what sends: an error cannot be.
+                    Some(work) if failures == 0 => work.changed().await.is_ok(),
+                    Some(_) | None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.stop.stopping().cancelled() => return,
                 () = tokio::time::sleep(backoff) => {}
+                _ = woken => {}
             }
             match job(self.clone()).await {
                 Ok(()) => failures = 0,
@@ -148,6 +175,11 @@ impl Jobs {
     async fn release_holds(self) -> Result<(), db::Error> {
         let full = usize::try_from(HOLDS_AT_ONCE).unwrap_or(usize::MAX);
         while holds::expire_due(&self.pool, &self.clock, HOLDS_AT_ONCE).await? >= full {}
+        Ok(())
+    }
+
+    async fn top_up(self) -> Result<(), db::Error> {
+        while auto_topups::fire_due(&self.pool, self.clock.now()).await? > 0 {}
         Ok(())
     }
 

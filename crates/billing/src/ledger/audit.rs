@@ -163,7 +163,21 @@ FULL JOIN (
 WHERE coalesce(l.free, 0) <> coalesce(p.free, 0)
 LIMIT 100";
 
-const CHECKS: [(&str, &str); 7] = [
+/// What auto top-ups say that they transferred is what the ledger says, one for one.
+const TOP_UPS: &str = "-- audit.top_ups_equal_runs
+SELECT format('posting %s in tenant %s', coalesce(l.posting_id, r.posting_id),
+              coalesce(l.tenant_id, r.tenant_id)),
+       format('ledger moved %s to account %s, the run says %s to %s', l.amount_micros, l.to_account,
+              r.amount_micros, r.account_id)
+FROM (SELECT * FROM ledger_leg WHERE kind = 16 AND ($1::bigint IS NULL OR tenant_id = $1)) l
+FULL JOIN (
+    SELECT * FROM auto_top_up_run WHERE outcome = 1 AND ($1::bigint IS NULL OR tenant_id = $1)
+) r ON r.tenant_id = l.tenant_id AND r.posting_id = l.posting_id
+WHERE l.posting_id IS NULL OR r.posting_id IS NULL OR l.amount_micros <> r.amount_micros
+   OR l.to_account <> r.account_id OR l.from_account <> l.tenant_id
+LIMIT 100";
+
+const CHECKS: [(&str, &str); 8] = [
     ("balance_equals_entries", BALANCES),
     ("running_balance", CHAIN),
     ("threshold", THRESHOLD),
@@ -171,6 +185,7 @@ const CHECKS: [(&str, &str); 7] = [
     ("settled_equals_spends", SPENDS),
     ("promised_equals_promises", PROMISES),
     ("unallocated_equals_payments", UNALLOCATED),
+    ("top_ups_equal_runs", TOP_UPS),
 ];
 
 /// Recomputes the ledger, or one tenant of it, from its rows. Reads everything: minutes on a large ledger,

@@ -11,6 +11,7 @@
 //! | expire | holds of the locked accounts whose time is over | 0, or 1 round trip when there are any | |
 //! | fold | none: [`rules::Fold`], a verdict per item, groups stand or fall together | memory only | |
 //! | write | one fused insert of legs and entries and update of balances, by arrays | 1 round trip | |
+//! | mark | auto top-ups whose client's money is at its threshold now | 0, or 1 round trip when there are any | |
 //! | commit | one flush for all items | 1 round trip | |
 //!
 //! Lock doctrine. Balance rows are locked before anything that a decision depends on is read, all of
@@ -45,7 +46,8 @@ pub use journal::Actor;
 pub use rules::{Refusal, Row};
 pub(crate) use store::journaled;
 pub use store::{
-    Figures, Found, Locked, as_of, entry_at, find, lock, open_balance, replay, set_state, write,
+    Figures, Found, Locked, as_of, entry_at, find, lock, open_balance, replay, set_state,
+    set_top_up_at, write,
 };
 
 /// Postings in one transaction, at most: bounds the locks, the memory and the time of one flush.
@@ -169,6 +171,8 @@ stored_enum! {
         ClickCredit = 41,
         /// The reverse of a leg of an earlier posting.
         Reversal = 42,
+        /// An agency's auto top-up of its client.
+        AutoTopUp = 16,
     }
 }
 
@@ -224,7 +228,8 @@ impl Kind {
             | Kind::PromiseRepaid
             | Kind::HoldOpened
             | Kind::Refund
-            | Kind::Reversal => true,
+            | Kind::Reversal
+            | Kind::AutoTopUp => true,
             Kind::Deposit
             | Kind::UnallocatedIn
             | Kind::Allocation

@@ -66,6 +66,8 @@ pub struct Row {
     pub state: State,
     /// No hold of the account expires before this moment.
     pub hold_expires_at: Option<DateTime<Utc>>,
+    /// Free money of so much or less makes the account's auto top-up due.
+    pub top_up_at: Option<Money>,
 }
 
 impl Row {
@@ -82,7 +84,13 @@ impl Row {
             last_at: at,
             state: State::Active,
             hold_expires_at: None,
+            top_up_at: None,
         }
+    }
+
+    /// Whether an auto top-up has to look at the account.
+    pub fn wants_top_up(&self) -> bool {
+        self.top_up_at.is_some_and(|at| self.main <= Balance::from(at))
     }
 
     /// What may be transferred, held or repaid with: main plus the overdraft threshold. Held and frozen

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     accounts::{self, Account},
+    auto_topups::{self, Wait},
     config,
     events::{self, Event, PromiseFacts},
     ledger::{self, AccountKey, Counter, Kind, Leg, Place, Posting},
@@ -205,6 +206,7 @@ pub(crate) async fn repay(
         post(&mut locked, call, account.key, vec![leg])?;
         let repaid = promise.paid(amount, now);
         store::pay(&tx, account.key, call.posting_id(), (&repaid, amount), now).await?;
+        auto_topups::wake(&tx, account.key, Wait::PromiseOverdue, now).await?;
         ledger::write(&tx, locked).await?;
         tell(&tx, now, &account, &repaid, Told::Repaid).await?;
         let shown = Shown::new(&account, repaid, now);
@@ -353,8 +355,19 @@ impl Debts {
             store::pay(tx, account.key, *posting, (promise, *part), self.now).await?;
             if promise.outstanding.is_zero() {
                 tell(tx, self.now, account, promise, Told::Repaid).await?;
+                auto_topups::wake(tx, account.key, Wait::PromiseOverdue, self.now).await?;
             }
         }
         Ok(())
     }
+}
+
+/// Whether a promise of the account is overdue. Call it with the account's balance row locked.
+pub(crate) async fn any_overdue(
+    tx: &Tx<'_>,
+    key: AccountKey,
+    now: DateTime<Utc>,
+) -> Result<bool, db::Error> {
+    let open = store::open(tx, &[key]).await?;
+    Ok(open.values().flatten().any(|promise| promise.state(now) == PromiseState::Overdue))
 }

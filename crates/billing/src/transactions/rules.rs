@@ -61,8 +61,8 @@ pub(crate) enum Sign {
 pub(crate) const fn shown(kind: Kind, sign: Sign) -> Option<TransactionType> {
     use TransactionType as T;
     match (kind, sign) {
-        (Kind::Transfer, Sign::In) => Some(T::TransferIn),
-        (Kind::Transfer, Sign::Out) => Some(T::TransferOut),
+        (Kind::Transfer | Kind::AutoTopUp, Sign::In) => Some(T::TransferIn),
+        (Kind::Transfer | Kind::AutoTopUp, Sign::Out) => Some(T::TransferOut),
         (Kind::Deposit | Kind::Allocation, Sign::In | Sign::Out) => Some(T::Deposit),
         (Kind::PromiseTaken, Sign::In | Sign::Out) => Some(T::DepositCredit),
         (Kind::PromiseRepaid | Kind::PromiseCollected, Sign::In | Sign::Out) => {

@@ -37,7 +37,7 @@ const NEWEST: &str = list!("transactions.newest", "DESC");
 const OLDEST: &str = list!("transactions.oldest", "ASC");
 
 /// Kinds of two accounts; the first is that of transfers.
-const BETWEEN_ACCOUNTS: [Kind; 2] = [Kind::Transfer, Kind::Reversal];
+const BETWEEN_ACCOUNTS: [Kind; 3] = [Kind::Transfer, Kind::AutoTopUp, Kind::Reversal];
 
 /// Entries of the range that are shown and wanted, in the order asked for.
 pub(super) async fn list(

@@ -18,5 +18,7 @@ mod relations;
 mod repeats;
 mod storm;
 mod support;
+mod top_ups;
+mod top_ups_at_once;
 mod transactions;
 mod transfers;

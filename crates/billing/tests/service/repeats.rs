@@ -204,3 +204,39 @@ async fn request_ids_are_of_the_tenant_and_the_method() {
         .is(Code::AlreadyExists, "REQUEST_ID_REUSED");
     world.end().await;
 }
+
+#[tokio::test]
+async fn an_auto_top_up_that_is_set_twice_fires_once() {
+    let world = World::start().await;
+    world.with_agency("north").await;
+    world.with_client("north", "shop").await;
+    world.pay("north", "5000").await;
+    let operator = world.operator();
+    let set = pb::SetAutoTopUpRequest {
+        parent: name("shop"),
+        amount: rub("500"),
+        threshold: rub("0"),
+        limit: rub("2000"),
+        period: pb::AutoTopUpPeriod::Day.into(),
+        request_id: fresh(),
+    };
+    for change in [
+        |r: &mut pb::SetAutoTopUpRequest| r.parent = name("other"),
+        |r: &mut pb::SetAutoTopUpRequest| r.amount = rub("501"),
+        |r: &mut pb::SetAutoTopUpRequest| r.threshold = rub("1"),
+        |r: &mut pb::SetAutoTopUpRequest| r.limit = rub("2001"),
+        |r: &mut pb::SetAutoTopUpRequest| r.period = pb::AutoTopUpPeriod::Week.into(),
+    ] {
+        let set = pb::SetAutoTopUpRequest { request_id: fresh(), ..set.clone() };
+        repeats!(operator.top_ups(), set_auto_top_up, set, change);
+    }
+    assert_eq!(world.available("shop").await, "500");
+    let disable = pb::DisableAutoTopUpRequest { parent: name("shop"), request_id: fresh() };
+    repeats!(
+        operator.top_ups(),
+        disable_auto_top_up,
+        disable,
+        |r: &mut pb::DisableAutoTopUpRequest| r.parent = name("other")
+    );
+    world.end().await;
+}

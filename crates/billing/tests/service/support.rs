@@ -14,8 +14,9 @@ use adspend_common::{
 use chrono::{DateTime, Utc};
 use pb::{
     account_service_client::AccountServiceClient, audit_service_client::AuditServiceClient,
-    event_service_client::EventServiceClient, hold_service_client::HoldServiceClient,
-    invoice_service_client::InvoiceServiceClient, payment_service_client::PaymentServiceClient,
+    auto_top_up_service_client::AutoTopUpServiceClient, event_service_client::EventServiceClient,
+    hold_service_client::HoldServiceClient, invoice_service_client::InvoiceServiceClient,
+    payment_service_client::PaymentServiceClient,
     promised_payment_service_client::PromisedPaymentServiceClient,
     transaction_service_client::TransactionServiceClient,
     transfer_service_client::TransferServiceClient,
@@ -39,10 +40,43 @@ pub(crate) struct World {
     pub(crate) hand: ManualClock,
     pub(crate) metrics: SocketAddr,
     database: TestDatabase,
+    clock: Clock,
     config: Config,
     channel: Channel,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
+}
+
+/// Another replica of the service on the same database, with the same clock.
+pub(crate) struct Replica {
+    channel: Channel,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+impl Replica {
+    pub(crate) fn role(&self, role: &'static str) -> Caller {
+        Caller { channel: self.channel.clone(), who: As { role, tenant: None } }
+    }
+
+    pub(crate) async fn end(self) {
+        let Replica { channel, stop, served } = self;
+        drop(channel);
+        stop.send(()).unwrap();
+        served.await.unwrap();
+    }
+}
+
+async fn serve(config: Config, clock: Clock) -> (Replica, SocketAddr) {
+    let app = App::start(config, clock, &Telemetry::for_tests()).await.unwrap();
+    let address = format!("http://{}", app.grpc_addr());
+    let metrics = app.metrics_addr();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = tokio::spawn(app.run(async move {
+        let _ = stopped.await;
+    }));
+    let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+    (Replica { channel, stop, served }, metrics)
 }
 
 /// Whose calls they are.
@@ -88,6 +122,7 @@ impl Caller {
         invoices: InvoiceServiceClient,
         payments: PaymentServiceClient,
         promises: PromisedPaymentServiceClient,
+        top_ups: AutoTopUpServiceClient,
         transactions: TransactionServiceClient,
         transfers: TransferServiceClient,
     );
@@ -117,15 +152,9 @@ impl World {
 
     async fn serve(database: TestDatabase, config: Config, now: DateTime<Utc>) -> World {
         let (clock, hand) = Clock::manual(now);
-        let app = App::start(config.clone(), clock, &Telemetry::for_tests()).await.unwrap();
-        let address = format!("http://{}", app.grpc_addr());
-        let metrics = app.metrics_addr();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(app.run(async move {
-            let _ = stopped.await;
-        }));
-        let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-        World { hand, metrics, database, config, channel, stop, served }
+        let (replica, metrics) = serve(config.clone(), clock.clone()).await;
+        let Replica { channel, stop, served } = replica;
+        World { hand, metrics, database, clock, config, channel, stop, served }
     }
 
     /// Stops the service and starts it again on its data.
@@ -135,6 +164,20 @@ impl World {
         stop.send(()).unwrap();
         served.await.unwrap();
         World::serve(database, config, hand.now()).await
+    }
+
+    /// One replica more.
+    pub(crate) async fn replica(&self) -> Replica {
+        serve(self.config.clone(), self.clock.clone()).await.0
+    }
+
+    /// The process ends without a word; another takes over its database.
+    pub(crate) async fn succeeded_by(&mut self, change: impl FnOnce(&mut Config)) {
+        self.served.abort();
+        change(&mut self.config);
+        let (replica, metrics) = serve(self.config.clone(), self.clock.clone()).await;
+        let Replica { channel, stop, served } = replica;
+        (self.metrics, self.channel, self.stop, self.served) = (metrics, channel, stop, served);
     }
 
     pub(crate) fn operator(&self) -> Caller {
@@ -204,6 +247,13 @@ impl World {
             request_id: fresh(),
         };
         self.operator().transfers().create_transfer(request).await.unwrap();
+    }
+
+    /// The notices that were made, by the name of what they say.
+    pub(crate) async fn notices(&self, content: &str) -> i64 {
+        let client = self.database.pool.get().await.unwrap();
+        let sql = "-- tests.notices\nSELECT count(*) FROM notice WHERE content ->> 'notice' = $1";
+        client.query_one(sql, &[&content]).await.unwrap().get(0)
     }
 
     pub(crate) async fn balance(&self, account: &str) -> pb::GetBalanceResponse {

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_postgres::{IsolationLevel, Row, Statement};
 
 use super::{Error, ToSql};
@@ -41,17 +42,22 @@ SELECT set_config('statement_timeout', $1, true)";
 pub struct Client {
     inner: deadpool_postgres::Client,
     sync_waits_cut: Arc<AtomicU64>,
+    work: Arc<watch::Sender<()>>,
 }
 
 impl Client {
-    pub(super) fn new(inner: deadpool_postgres::Client, sync_waits_cut: Arc<AtomicU64>) -> Client {
-        Client { inner, sync_waits_cut }
+    pub(super) fn new(
+        inner: deadpool_postgres::Client,
+        sync_waits_cut: Arc<AtomicU64>,
+        work: Arc<watch::Sender<()>>,
+    ) -> Client {
+        Client { inner, sync_waits_cut, work }
     }
 
     /// Begins a transaction: READ COMMITTED, so lock first and read in a later statement.
     pub async fn transaction(&mut self) -> Result<Tx<'_>, Error> {
         let inner = self.inner.transaction().await?;
-        Ok(Tx { inner, sync_waits_cut: &self.sync_waits_cut })
+        Ok(Tx::new(inner, &self.sync_waits_cut, &self.work))
     }
 
     /// Begins a transaction that reads one moment of the database and writes nothing.
@@ -63,7 +69,7 @@ impl Client {
             .read_only(true)
             .start()
             .await?;
-        Ok(Tx { inner, sync_waits_cut: &self.sync_waits_cut })
+        Ok(Tx::new(inner, &self.sync_waits_cut, &self.work))
     }
 
     /// Prepares a statement, once per connection.
@@ -142,9 +148,25 @@ impl fmt::Debug for Client {
 pub struct Tx<'a> {
     inner: deadpool_postgres::Transaction<'a>,
     sync_waits_cut: &'a AtomicU64,
+    work: &'a watch::Sender<()>,
+    leaves_work: AtomicBool,
 }
 
 impl<'a> Tx<'a> {
+    fn new(
+        inner: deadpool_postgres::Transaction<'a>,
+        sync_waits_cut: &'a AtomicU64,
+        work: &'a watch::Sender<()>,
+    ) -> Tx<'a> {
+        Tx { inner, sync_waits_cut, work, leaves_work: AtomicBool::new(false) }
+    }
+
+    /// This transaction writes down work that somebody should begin as soon as it is committed: see
+    /// [`Pool::work`](super::Pool::work).
+    pub fn wake_on_commit(&self) {
+        self.leaves_work.store(true, Ordering::Relaxed);
+    }
+
     /// Prepares a statement, once per connection.
     pub async fn prepare_cached(&self, sql: &str) -> Result<Statement, Error> {
         Ok(self.inner.prepare_cached(sql).await?)
@@ -215,7 +237,12 @@ impl<'a> Tx<'a> {
     /// the server's warning does not say whose; a repeat with the same request id finds out).
     pub async fn commit(self) -> Result<(), Error> {
         let before = self.sync_waits_cut.load(Ordering::Acquire);
-        self.inner.commit().await.map_err(|error| Error::from(error).while_committing())?;
+        let committed = self.inner.commit().await;
+        if self.leaves_work.into_inner() {
+            // Also after an error: the outcome may be unknown, and to look for nothing is harmless.
+            self.work.send_replace(());
+        }
+        committed.map_err(|error| Error::from(error).while_committing())?;
         if self.sync_waits_cut.load(Ordering::Acquire) == before {
             Ok(())
         } else {

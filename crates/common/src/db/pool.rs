@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, PoolError, QueueMode, RecyclingMethod, Runtime,
 };
+use tokio::sync::watch;
 
 use super::connect::{Connector, SessionTimeouts, parameters, set_up};
 use super::{Client, Error};
@@ -16,6 +17,7 @@ use crate::config::Database;
 pub struct Pool {
     inner: deadpool_postgres::Pool,
     sync_waits_cut: Arc<AtomicU64>,
+    work: Arc<watch::Sender<()>>,
 }
 
 /// How busy a pool is, for its metrics.
@@ -61,13 +63,20 @@ impl Pool {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| Error::Refused(format!("the pool cannot be made: {error}")))?;
-        Ok(Pool { inner, sync_waits_cut })
+        Ok(Pool { inner, sync_waits_cut, work: Arc::new(watch::Sender::new(())) })
     }
 
     /// A connection; waits at most `pool_wait` for one that is free.
     pub async fn get(&self) -> Result<Client, Error> {
         let client = self.inner.get().await.map_err(pool_error)?;
-        Ok(Client::new(client, self.sync_waits_cut.clone()))
+        Ok(Client::new(client, self.sync_waits_cut.clone(), self.work.clone()))
+    }
+
+    /// Changes whenever a transaction of this pool that left work behind is committed
+    /// ([`Tx::wake_on_commit`](super::Tx::wake_on_commit)). A hint and no more: it is lost with the
+    /// process and does not reach other replicas, so whoever waits for it looks by the clock too.
+    pub fn work(&self) -> watch::Receiver<()> {
+        self.work.subscribe()
     }
 
     /// Whether the database answers: for health.

@@ -1,8 +1,9 @@
 //! The ledger's SQL. Nothing else in the project writes `ledger_balance` or `ledger_leg`; an entry is an end of
 //! a leg (the view `ledger_entry`). Here: rows and locks. `write.rs` writes what was folded, `read.rs` reads what
-//! is booked.
+//! is booked, `top_ups.rs` tells auto top-ups of money that went out.
 
 mod read;
+mod top_ups;
 mod write;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use super::{
 pub(super) use read::any_booked;
 pub(crate) use read::journaled;
 pub use read::{Figures, Found, as_of, entry_at, find, replay};
+pub use top_ups::set_top_up_at;
 pub use write::write;
 pub(super) use write::{Written, write_new};
 
@@ -55,7 +57,8 @@ pub async fn set_state(tx: &Tx<'_>, key: AccountKey, state: State) -> Result<(),
 
 const LOCK: &str = "-- ledger.lock
 SELECT b.tenant_id, b.account_id, b.main_micros, b.version, b.last_at, b.held_micros,
-       b.frozen_micros, b.late_micros, b.overdraft_micros, b.hold_expires_at, b.state
+       b.frozen_micros, b.late_micros, b.overdraft_micros, b.hold_expires_at, b.state,
+       b.top_up_at_micros
 FROM unnest($1::bigint[], $2::bigint[]) AS k (tenant_id, account_id)
 JOIN ledger_balance b ON b.tenant_id = k.tenant_id AND b.account_id = k.account_id
 ORDER BY b.account_id, b.tenant_id
@@ -77,6 +80,7 @@ fn row(sql: &SqlRow) -> Result<Row, db::Error> {
         overdraft: money(8)?,
         hold_expires_at: sql.get(9),
         state: State::from_number(sql.get(10)).ok_or_else(|| broken("a state"))?,
+        top_up_at: sql.get(11),
     })
 }
 

@@ -9,7 +9,7 @@ use adspend_common::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::Locked;
+use super::{Locked, top_ups};
 use crate::ledger::{AccountKey, Error, Posted, Refusal, Row, TenantNo};
 
 const WRITE: &str = "-- ledger.write
@@ -112,7 +112,10 @@ pub(in crate::ledger) async fn write_new(
         )
         .await;
     match wrote {
-        Ok(rows) if rows == balances.tenants.len() as u64 => Ok(Written::All),
+        Ok(rows) if rows == balances.tenants.len() as u64 => {
+            top_ups::mark_due(tx, locked.now, locked.fold.changed()).await?;
+            Ok(Written::All)
+        }
         Ok(_) => Err(db::Error::other("a locked balance changed under its lock".to_owned())),
         Err(error) if error.constraint() == Some(LEG_KEY) => Ok(Written::Repeated),
         Err(error) => Err(error),
