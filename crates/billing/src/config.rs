@@ -248,6 +248,8 @@ pub struct Jobs {
     pub enabled: bool,
     /// How often expired holds are given back in the books.
     pub release_holds_every: HumanDuration,
+    /// How often months that ended, overdue invoices and ended liens are booked.
+    pub book_credit_every: HumanDuration,
     /// How often the whole ledger is verified; never without it. It reads every entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify_ledger_every: Option<HumanDuration>,
@@ -266,6 +268,7 @@ impl Default for Jobs {
         Jobs {
             enabled: true,
             release_holds_every: HumanDuration::from_secs(1),
+            book_credit_every: HumanDuration::from_secs(10),
             verify_ledger_every: None,
             chain_audit_every: HumanDuration::from_secs(1),
             anchor_clock_every: HumanDuration::from_secs(60),

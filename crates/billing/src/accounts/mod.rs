@@ -24,6 +24,7 @@ use adspend_common::{
 use chrono::{DateTime, Utc};
 
 use crate::{
+    credit,
     events::{self, AccountFacts as Facts, Event},
     ledger::{self, AccountKey, State, TenantNo},
     requests::{self, Begun, Call, Outcome},
@@ -381,6 +382,7 @@ pub(crate) struct Figures {
     pub(crate) frozen: Money,
     pub(crate) overdraft: Money,
     pub(crate) promised_debt: Money,
+    pub(crate) deferred_debt: Money,
     pub(crate) at: DateTime<Utc>,
 }
 
@@ -408,6 +410,7 @@ pub(crate) async fn balance(
     let client = pool.get().await?;
     let account = get(&client, caller, id).await?;
     let Some(at) = as_of else {
+        credit::refresh(pool, &client, now, account.key).await?;
         return Ok(store::figures(&client, &account, now).await?);
     };
     let past = ledger::as_of(&client, account.key, at).await?;
@@ -420,6 +423,7 @@ pub(crate) async fn balance(
         frozen: past.frozen,
         overdraft: Money::ZERO,
         promised_debt: store::promised_debt_at(&client, account.key, at).await?,
+        deferred_debt: store::deferred_debt_at(&client, account.key, at).await?,
         at,
     })
 }

@@ -3,6 +3,7 @@
 //! | job | does |
 //! |---|---|
 //! | `release_holds` | gives back in the books what expired holds held |
+//! | `book_credit` | books the invoices of months that ended, liens and their return |
 //! | `verify_ledger` | proves the ledger, and says when and with what result in two metrics |
 //! | `anchor_clock` | sets the clock to the database's time |
 //! | `chain_audit` | links new audit records into their chain |
@@ -29,10 +30,14 @@ use adspend_common::{
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::task::TaskTracker;
 
-use crate::{audit_records::chain::Chain, config, events::Feed, holds, ledger::audit, requests};
+use crate::{
+    audit_records::chain::Chain, config, credit, events::Feed, holds, ledger::audit, requests,
+};
 
 /// Holds that one transaction gives back.
 const HOLDS_AT_ONCE: i64 = 500;
+/// Accounts whose credit one round books.
+const CREDITS_AT_ONCE: i64 = 200;
 /// Answers that one statement deletes.
 const ANSWERS_AT_ONCE: i64 = 1_000;
 /// How often old answers and events are looked for.
@@ -109,6 +114,8 @@ impl Jobs {
         }
         let every = settings.release_holds_every.get();
         tasks.spawn(self.clone().repeat("release_holds", every, Jobs::release_holds));
+        let every = settings.book_credit_every.get();
+        tasks.spawn(self.clone().repeat("book_credit", every, Jobs::book_credit));
         if anchored.is_some() {
             let every = settings.anchor_clock_every.get();
             tasks.spawn(self.clone().repeat("anchor_clock", every, Jobs::anchor_clock));
@@ -148,6 +155,12 @@ impl Jobs {
     async fn release_holds(self) -> Result<(), db::Error> {
         let full = usize::try_from(HOLDS_AT_ONCE).unwrap_or(usize::MAX);
         while holds::expire_due(&self.pool, &self.clock, HOLDS_AT_ONCE).await? >= full {}
+        Ok(())
+    }
+
+    async fn book_credit(self) -> Result<(), db::Error> {
+        let full = usize::try_from(CREDITS_AT_ONCE).unwrap_or(usize::MAX);
+        while credit::catch_up_due(&self.pool, &self.clock, CREDITS_AT_ONCE).await? >= full {}
         Ok(())
     }
 

@@ -28,16 +28,25 @@ pub(crate) const fn shown(kind: Kind, sign: Sign) -> Option<TransactionType> {
         (Kind::Transfer, Sign::In) => Some(T::TransferIn),
         (Kind::Transfer, Sign::Out) => Some(T::TransferOut),
         (Kind::Deposit | Kind::Allocation, Sign::In | Sign::Out) => Some(T::Deposit),
-        (Kind::PromiseTaken, Sign::In | Sign::Out) => Some(T::DepositCredit),
+        (Kind::PromiseTaken | Kind::DeferredIssued, Sign::In | Sign::Out) => Some(T::DepositCredit),
         (Kind::PromiseRepaid | Kind::PromiseCollected, Sign::In | Sign::Out) => {
             Some(T::ChargeCredit)
         }
         (Kind::HoldSettled | Kind::LateCharge, Sign::In | Sign::Out) => Some(T::Charge),
         (Kind::MovedOut | Kind::MovedIn, Sign::In | Sign::Out) => Some(T::Adjustment),
-        // Set aside or given back: the money stays the account's.
-        (Kind::HoldOpened | Kind::HoldReleased | Kind::HoldExpired, Sign::In | Sign::Out) => None,
+        // Set aside, frozen or given back: the money stays the account's.
+        (
+            Kind::HoldOpened
+            | Kind::HoldReleased
+            | Kind::HoldExpired
+            | Kind::LienTaken
+            | Kind::LienReturned,
+            Sign::In | Sign::Out,
+        ) => None,
         // Between counter-accounts: no entry of an account.
-        (Kind::UnallocatedIn | Kind::UnallocatedOut, Sign::In | Sign::Out) => None,
+        (Kind::UnallocatedIn | Kind::UnallocatedOut | Kind::DeferredPaid, Sign::In | Sign::Out) => {
+            None
+        }
     }
 }
 

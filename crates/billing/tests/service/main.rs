@@ -5,6 +5,8 @@
 
 mod accounts;
 mod bad_input;
+mod credit;
+mod credit_storm;
 mod events;
 mod holds;
 mod identities;

@@ -244,7 +244,8 @@ pub struct GetBalanceResponse {
     /// Frozen by a lien (R-100).
     #[prost(message, optional, tag = "3")]
     pub frozen: ::core::option::Option<super::super::super::google::r#type::Money>,
-    /// How far below zero spend may go (R-90).
+    /// How far below zero spend may go (R-90): the threshold less unpaid deferred invoices, zero while one is
+    /// overdue. Always zero at a moment of the past.
     #[prost(message, optional, tag = "4")]
     pub overdraft_threshold: ::core::option::Option<
         super::super::super::google::r#type::Money,
@@ -1732,6 +1733,626 @@ pub mod audit_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "adspend.billing.v1.AuditService";
     impl<T> tonic::server::NamedService for AuditServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// CreditTerms is the credit of an account as it stands now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreditTerms {
+    /// `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+    /// What an operator granted.
+    #[prost(message, optional, tag = "2")]
+    pub granted_amount: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+    /// What the owner has set; zero when off.
+    #[prost(message, optional, tag = "3")]
+    pub threshold: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// How far below zero spend may go now: the threshold less unpaid deferred invoices (R-98), zero while one
+    /// is overdue.
+    #[prost(message, optional, tag = "4")]
+    pub effective_threshold: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+    /// Unpaid deferred invoices.
+    #[prost(message, optional, tag = "5")]
+    pub deferred_debt: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+    /// The most that a threshold may be set to, and a deferred invoice be issued for: the grant less unpaid
+    /// deferred invoices (R-93).
+    #[prost(message, optional, tag = "6")]
+    pub available_amount: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+    /// A deferred invoice is overdue: unspent money is frozen, and there is no credit (R-100, R-101).
+    #[prost(bool, tag = "7")]
+    pub overdue: bool,
+    /// The last day of payment of the unpaid deferred invoice that is due first, inclusive, MSK.
+    #[prost(message, optional, tag = "8")]
+    pub due_date: ::core::option::Option<super::super::super::google::r#type::Date>,
+    /// From when on the threshold may be changed again, when it may not be now (R-95).
+    #[prost(message, optional, tag = "9")]
+    pub threshold_change_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When frozen money goes back, once nothing is overdue (R-100).
+    #[prost(message, optional, tag = "10")]
+    pub unfreeze_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why the threshold may not be changed now: every reason, such as DEFERRED_OVERDUE.
+    #[prost(string, repeated, tag = "11")]
+    pub threshold_refusals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why no deferred invoice is issued now: every reason, such as THRESHOLD_ON.
+    #[prost(string, repeated, tag = "12")]
+    pub deferral_refusals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Request of GetCreditTerms.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetCreditTermsRequest {
+    /// `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// Response of GetCreditTerms.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetCreditTermsResponse {
+    /// The terms.
+    #[prost(message, optional, tag = "1")]
+    pub credit_terms: ::core::option::Option<CreditTerms>,
+}
+/// Request of SetCreditTerms.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetCreditTermsRequest {
+    /// A direct advertiser: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Zero or more in whole kopecks: what may be owed on deferred invoices and the overdraft together.
+    #[prost(message, optional, tag = "2")]
+    pub granted_amount: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of SetCreditTerms.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetCreditTermsResponse {
+    /// The terms after the change.
+    #[prost(message, optional, tag = "1")]
+    pub credit_terms: ::core::option::Option<CreditTerms>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+/// Request of SetOverdraftThreshold.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetOverdraftThresholdRequest {
+    /// `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Zero or more in whole kopecks; zero turns it off.
+    #[prost(message, optional, tag = "2")]
+    pub threshold: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of SetOverdraftThreshold.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetOverdraftThresholdResponse {
+    /// The terms after the change.
+    #[prost(message, optional, tag = "1")]
+    pub credit_terms: ::core::option::Option<CreditTerms>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+/// Generated client implementations.
+pub mod credit_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// CreditService lets a direct advertiser spend before it pays (R-90..R-104): deferred invoices, which are
+    /// issued by InvoiceService, and the overdraft threshold. Both come out of one sum that an operator grants.
+    #[derive(Debug, Clone)]
+    pub struct CreditServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl CreditServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> CreditServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> CreditServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            CreditServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Returns what was granted, what of it is used, and what may be done with it now. Nothing is granted by
+        /// default.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/credited"}' localhost:7401 adspend.billing.v1.CreditService/GetCreditTerms
+        /// ```
+        pub async fn get_credit_terms(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetCreditTermsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetCreditTermsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.CreditService/GetCreditTerms",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.CreditService", "GetCreditTerms"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Grants a sum to a direct advertiser in place of what was granted before; zero takes it back. A threshold
+        /// above the new sum sinks to it, unless that would be below what is owed on it.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/credited","granted_amount":{"currency_code":"RUB","units":"50000"},"request_id":"grant-1"}' localhost:7401 adspend.billing.v1.CreditService/SetCreditTerms
+        /// ```
+        pub async fn set_credit_terms(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetCreditTermsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetCreditTermsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.CreditService/SetCreditTerms",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.CreditService", "SetCreditTerms"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sets how far below zero spend may go (R-90), or turns it off with zero. Not above the grant less unpaid
+        /// deferred invoices (R-93), not below the present debt; off at a positive balance only; not within 24 hours
+        /// after a deferred invoice was repaid (R-95), nor while one is overdue.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/credited","threshold":{"currency_code":"RUB","units":"10000"},"request_id":"threshold-1"}' localhost:7401 adspend.billing.v1.CreditService/SetOverdraftThreshold
+        /// ```
+        pub async fn set_overdraft_threshold(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetOverdraftThresholdRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetOverdraftThresholdResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.CreditService/SetOverdraftThreshold",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.CreditService",
+                        "SetOverdraftThreshold",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod credit_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with CreditServiceServer.
+    #[async_trait]
+    pub trait CreditService: std::marker::Send + std::marker::Sync + 'static {
+        /// Returns what was granted, what of it is used, and what may be done with it now. Nothing is granted by
+        /// default.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/credited"}' localhost:7401 adspend.billing.v1.CreditService/GetCreditTerms
+        /// ```
+        async fn get_credit_terms(
+            &self,
+            request: tonic::Request<super::GetCreditTermsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetCreditTermsResponse>,
+            tonic::Status,
+        >;
+        /// Grants a sum to a direct advertiser in place of what was granted before; zero takes it back. A threshold
+        /// above the new sum sinks to it, unless that would be below what is owed on it.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/credited","granted_amount":{"currency_code":"RUB","units":"50000"},"request_id":"grant-1"}' localhost:7401 adspend.billing.v1.CreditService/SetCreditTerms
+        /// ```
+        async fn set_credit_terms(
+            &self,
+            request: tonic::Request<super::SetCreditTermsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetCreditTermsResponse>,
+            tonic::Status,
+        >;
+        /// Sets how far below zero spend may go (R-90), or turns it off with zero. Not above the grant less unpaid
+        /// deferred invoices (R-93), not below the present debt; off at a positive balance only; not within 24 hours
+        /// after a deferred invoice was repaid (R-95), nor while one is overdue.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/credited","threshold":{"currency_code":"RUB","units":"10000"},"request_id":"threshold-1"}' localhost:7401 adspend.billing.v1.CreditService/SetOverdraftThreshold
+        /// ```
+        async fn set_overdraft_threshold(
+            &self,
+            request: tonic::Request<super::SetOverdraftThresholdRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetOverdraftThresholdResponse>,
+            tonic::Status,
+        >;
+    }
+    /// CreditService lets a direct advertiser spend before it pays (R-90..R-104): deferred invoices, which are
+    /// issued by InvoiceService, and the overdraft threshold. Both come out of one sum that an operator grants.
+    #[derive(Debug)]
+    pub struct CreditServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> CreditServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for CreditServiceServer<T>
+    where
+        T: CreditService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/adspend.billing.v1.CreditService/GetCreditTerms" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetCreditTermsSvc<T: CreditService>(pub Arc<T>);
+                    impl<
+                        T: CreditService,
+                    > tonic::server::UnaryService<super::GetCreditTermsRequest>
+                    for GetCreditTermsSvc<T> {
+                        type Response = super::GetCreditTermsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetCreditTermsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CreditService>::get_credit_terms(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetCreditTermsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.CreditService/SetCreditTerms" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetCreditTermsSvc<T: CreditService>(pub Arc<T>);
+                    impl<
+                        T: CreditService,
+                    > tonic::server::UnaryService<super::SetCreditTermsRequest>
+                    for SetCreditTermsSvc<T> {
+                        type Response = super::SetCreditTermsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetCreditTermsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CreditService>::set_credit_terms(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetCreditTermsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.CreditService/SetOverdraftThreshold" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetOverdraftThresholdSvc<T: CreditService>(pub Arc<T>);
+                    impl<
+                        T: CreditService,
+                    > tonic::server::UnaryService<super::SetOverdraftThresholdRequest>
+                    for SetOverdraftThresholdSvc<T> {
+                        type Response = super::SetOverdraftThresholdResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetOverdraftThresholdRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CreditService>::set_overdraft_threshold(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetOverdraftThresholdSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for CreditServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "adspend.billing.v1.CreditService";
+    impl<T> tonic::server::NamedService for CreditServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
@@ -3505,7 +4126,8 @@ pub struct Invoice {
     /// The INN that must pay.
     #[prost(string, tag = "7")]
     pub payer_inn: ::prost::alloc::string::String,
-    /// The recommended last day of payment; nothing happens after it (R-46).
+    /// The recommended last day of payment; nothing happens after it (R-46). The money of a deferred invoice
+    /// must have arrived on it: from 00:00 MSK of the next day it is overdue (R-99, R-100).
     #[prost(message, optional, tag = "8")]
     pub pay_by: ::core::option::Option<super::super::super::google::r#type::Date>,
     /// When it was issued.
@@ -3609,6 +4231,8 @@ pub enum InvoiceTerms {
     Unspecified = 0,
     /// Credited when the payment has arrived.
     Prepaid = 1,
+    /// Credited at once, to be paid within 15 calendar days, exactly and by the payer (R-99).
+    Deferred = 2,
 }
 impl InvoiceTerms {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3619,6 +4243,7 @@ impl InvoiceTerms {
         match self {
             Self::Unspecified => "INVOICE_TERMS_UNSPECIFIED",
             Self::Prepaid => "INVOICE_TERMS_PREPAID",
+            Self::Deferred => "INVOICE_TERMS_DEFERRED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3626,6 +4251,7 @@ impl InvoiceTerms {
         match value {
             "INVOICE_TERMS_UNSPECIFIED" => Some(Self::Unspecified),
             "INVOICE_TERMS_PREPAID" => Some(Self::Prepaid),
+            "INVOICE_TERMS_DEFERRED" => Some(Self::Deferred),
             _ => None,
         }
     }
@@ -3642,6 +4268,8 @@ pub enum InvoiceState {
     Paid = 2,
     /// Cancelled; final.
     Cancelled = 3,
+    /// Deferred, and not paid by the end of its last day, MSK.
+    Overdue = 4,
 }
 impl InvoiceState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3654,6 +4282,7 @@ impl InvoiceState {
             Self::Issued => "INVOICE_STATE_ISSUED",
             Self::Paid => "INVOICE_STATE_PAID",
             Self::Cancelled => "INVOICE_STATE_CANCELLED",
+            Self::Overdue => "INVOICE_STATE_OVERDUE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3663,6 +4292,7 @@ impl InvoiceState {
             "INVOICE_STATE_ISSUED" => Some(Self::Issued),
             "INVOICE_STATE_PAID" => Some(Self::Paid),
             "INVOICE_STATE_CANCELLED" => Some(Self::Cancelled),
+            "INVOICE_STATE_OVERDUE" => Some(Self::Overdue),
             _ => None,
         }
     }
@@ -3678,7 +4308,7 @@ pub mod invoice_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// InvoiceService issues invoices for prepayment (R-40..R-53).
+    /// InvoiceService issues invoices for prepayment (R-40..R-53) and deferred ones (R-97..R-102).
     #[derive(Debug, Clone)]
     pub struct InvoiceServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -3759,7 +4389,8 @@ pub mod invoice_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Issues an invoice to an agency or a direct advertiser; a client of an agency cannot be invoiced (R-10).
+        /// Issues an invoice to an agency or a direct advertiser; a client of an agency cannot be invoiced (R-10). A
+        /// deferred one takes a grant (see CreditService), is credited at once, and is repaid by its own payment only.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"parent":"accounts/north","amount":{"currency_code":"RUB","units":"45000"},"terms":"INVOICE_TERMS_PREPAID","request_id":"inv-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CreateInvoice
@@ -3852,7 +4483,7 @@ pub mod invoice_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Cancels an unpaid invoice. A payment that names it afterwards stays unallocated.
+        /// Cancels an unpaid prepaid invoice. A payment that names it afterwards stays unallocated.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000","request_id":"cancel-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CancelInvoice
@@ -3898,7 +4529,8 @@ pub mod invoice_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with InvoiceServiceServer.
     #[async_trait]
     pub trait InvoiceService: std::marker::Send + std::marker::Sync + 'static {
-        /// Issues an invoice to an agency or a direct advertiser; a client of an agency cannot be invoiced (R-10).
+        /// Issues an invoice to an agency or a direct advertiser; a client of an agency cannot be invoiced (R-10). A
+        /// deferred one takes a grant (see CreditService), is credited at once, and is repaid by its own payment only.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"parent":"accounts/north","amount":{"currency_code":"RUB","units":"45000"},"terms":"INVOICE_TERMS_PREPAID","request_id":"inv-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CreateInvoice
@@ -3934,7 +4566,7 @@ pub mod invoice_service_server {
             tonic::Response<super::ListInvoicesResponse>,
             tonic::Status,
         >;
-        /// Cancels an unpaid invoice. A payment that names it afterwards stays unallocated.
+        /// Cancels an unpaid prepaid invoice. A payment that names it afterwards stays unallocated.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000","request_id":"cancel-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CancelInvoice
@@ -3947,7 +4579,7 @@ pub mod invoice_service_server {
             tonic::Status,
         >;
     }
-    /// InvoiceService issues invoices for prepayment (R-40..R-53).
+    /// InvoiceService issues invoices for prepayment (R-40..R-53) and deferred ones (R-97..R-102).
     #[derive(Debug)]
     pub struct InvoiceServiceServer<T> {
         inner: Arc<T>,
@@ -5978,7 +6610,7 @@ pub enum TransactionType {
     Deposit = 1,
     /// Money was spent on ads.
     Charge = 2,
-    /// A promised payment was taken.
+    /// A promised payment was taken, or a deferred invoice issued.
     DepositCredit = 3,
     /// A promised payment was repaid, by hand or out of a payment.
     ChargeCredit = 4,
