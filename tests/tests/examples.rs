@@ -27,6 +27,9 @@ use Gets::{Ok as Answers, Refused};
 /// Run before the lines: they speak of an advertiser whose creation is the same as their agency's.
 const SHOP: &str = r#"grpcurl -plaintext -d '{"account_id":"shop","account":{"kind":"ACCOUNT_KIND_ADVERTISER","display_name":"Shop","currency_code":"RUB","legal_entity":{"country_code":"RU","name":"Shop LLC","inn":"7707083893","kpp":"773601001"}},"request_id":"create-shop"}' localhost:7401 adspend.billing.v1.AccountService/CreateAccount"#;
 
+/// The same for a direct advertiser that stays one.
+const CREDITED: &str = r#"grpcurl -plaintext -d '{"account_id":"credited","account":{"kind":"ACCOUNT_KIND_ADVERTISER","display_name":"Credited","currency_code":"RUB","legal_entity":{"country_code":"RU","name":"Credited LLC","inn":"7736207543","kpp":"770401001"}},"request_id":"create-credited"}' localhost:7401 adspend.billing.v1.AccountService/CreateAccount"#;
+
 const LINES: &[(&str, Gets)] = &[
     ("AccountService/CreateAccount", Answers("accounts/north")),
     ("AccountService/GetAccount", Answers("North LLC")),
@@ -44,6 +47,9 @@ const LINES: &[(&str, Gets)] = &[
     ("PaymentService/AllocatePayment", Refused("FailedPrecondition")),
     ("PaymentService/RefundPayment", Answers("refunded")),
     ("InvoiceService/CancelInvoice", Refused("FailedPrecondition")),
+    ("CreditService/SetCreditTerms", Answers("50000")),
+    ("CreditService/SetOverdraftThreshold", Answers("10000")),
+    ("CreditService/GetCreditTerms", Answers("effectiveThreshold")),
     ("PromisedPaymentService/GetPromisedPaymentTerms", Answers("")),
     ("PromisedPaymentService/TakePromisedPayment", Answers("PROMISED_PAYMENT_STATE_ACTIVE")),
     ("PromisedPaymentService/GetPromisedPayment", Answers("3000")),
@@ -111,6 +117,7 @@ async fn the_line_of_every_rpc_works_against_the_real_binaries() {
     let mut ids = BTreeMap::new();
     let mut wrong = Vec::new();
     shell(SHOP, &ports).unwrap();
+    shell(CREDITED, &ports).unwrap();
     for (name, gets) in LINES {
         let line = with_ids(&lines[*name], &ids);
         let outcome = shell(&line, &ports);

@@ -250,6 +250,8 @@ pub struct Jobs {
     pub release_holds_every: HumanDuration,
     /// How often due auto top-ups are looked for; those of this process's own commits do not wait for it.
     pub top_up_every: HumanDuration,
+    /// How often months that ended, overdue invoices and ended liens are booked.
+    pub book_credit_every: HumanDuration,
     /// How often the whole ledger is verified; never without it. It reads every entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify_ledger_every: Option<HumanDuration>,
@@ -269,6 +271,7 @@ impl Default for Jobs {
             enabled: true,
             release_holds_every: HumanDuration::from_secs(1),
             top_up_every: HumanDuration::from_millis(250),
+            book_credit_every: HumanDuration::from_secs(10),
             verify_ledger_every: None,
             chain_audit_every: HumanDuration::from_secs(1),
             anchor_clock_every: HumanDuration::from_secs(60),

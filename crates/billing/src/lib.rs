@@ -6,6 +6,7 @@ pub mod audit_records;
 mod auto_topups;
 pub mod config;
 mod corrections;
+mod credit;
 mod events;
 mod grpc;
 pub mod holds;
@@ -63,6 +64,7 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             name: "0013_auto_top_ups",
             sql: include_str!("../migrations/0013_auto_top_ups.sql"),
         },
+        Migration { name: "0014_credit", sql: include_str!("../migrations/0014_credit.sql") },
     ],
 );
 

@@ -25,6 +25,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     auto_topups::{self, Wait},
+    credit,
     events::{self, AccountFacts as Facts, Event},
     ledger::{self, AccountKey, State, TenantNo},
     requests::{self, Begun, Call, Outcome},
@@ -385,6 +386,7 @@ pub(crate) struct Figures {
     pub(crate) frozen: Money,
     pub(crate) overdraft: Money,
     pub(crate) promised_debt: Money,
+    pub(crate) deferred_debt: Money,
     pub(crate) at: DateTime<Utc>,
 }
 
@@ -412,6 +414,7 @@ pub(crate) async fn balance(
     let client = pool.get().await?;
     let account = get(&client, caller, id).await?;
     let Some(at) = as_of else {
+        credit::refresh(pool, &client, now, account.key).await?;
         return Ok(store::figures(&client, &account, now).await?);
     };
     let past = ledger::as_of(&client, account.key, at).await?;
@@ -424,6 +427,7 @@ pub(crate) async fn balance(
         frozen: past.frozen,
         overdraft: Money::ZERO,
         promised_debt: store::promised_debt_at(&client, account.key, at).await?,
+        deferred_debt: store::deferred_debt_at(&client, account.key, at).await?,
         at,
     })
 }

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Account, AccountKind, Error, get, rules, store};
 use crate::{
-    auto_topups,
+    auto_topups, credit,
     events::{self, AccountFacts, Event},
     holds,
     ledger::{
@@ -41,8 +41,9 @@ pub(crate) async fn attach(
         let seen = get(&tx, caller, id).await?;
         let target = AccountKey { tenant: agency.key.tenant, account: seen.key.account };
         let mut moving = Moving::begin(&tx, now, seen.key, target).await?;
+        let has_credit = credit::is_used(&tx, seen.key).await?;
         let row = moving.locked.row(seen.key).ok_or(Error::Moved)?;
-        let why = rules::not_attachable(&moving.account, &agency, row);
+        let why = rules::not_attachable(&moving.account, &agency, row, has_credit);
         if !why.is_empty() {
             return Err(Error::NotAttachable { account: id.name(), why });
         }

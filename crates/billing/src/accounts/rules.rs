@@ -45,7 +45,13 @@ pub(crate) fn is_email(text: &str) -> bool {
 }
 
 /// Why an advertiser cannot become a client of an agency: every reason at once.
-pub(crate) fn not_attachable(client: &Account, agency: &Account, money: &Row) -> Vec<&'static str> {
+/// `has_credit`: it has a grant, or owes on a deferred invoice; an agency's client can have neither.
+pub(crate) fn not_attachable(
+    client: &Account,
+    agency: &Account,
+    money: &Row,
+    has_credit: bool,
+) -> Vec<&'static str> {
     let mut why = Vec::new();
     match client.kind {
         AccountKind::Advertiser => {}
@@ -63,6 +69,9 @@ pub(crate) fn not_attachable(client: &Account, agency: &Account, money: &Row) ->
     }
     if !money.held.is_zero() || !money.frozen.is_zero() {
         why.push("MONEY_ON_HOLD");
+    }
+    if has_credit {
+        why.push("CREDIT_IN_USE");
     }
     why
 }

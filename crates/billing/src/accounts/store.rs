@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use adspend_common::{
     db::{self, Client, Params, Row, Tx},
     id::AccountId,
-    money::Money,
+    money::{Balance, Money},
 };
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -323,13 +323,16 @@ pub(crate) async fn list(client: &Client, listed: Listed) -> Result<Vec<Account>
 }
 
 const FIGURES: &str = "-- accounts.figures
-SELECT b.main_micros, b.held_micros, b.frozen_micros, b.overdraft_micros,
+SELECT b.main_micros, b.held_micros, b.frozen_micros, b.overdraft_micros, b.overdue,
        (SELECT coalesce(sum(h.opened_micros - h.settled_micros - h.released_micros), 0)::bigint
         FROM hold h WHERE h.tenant_id = b.tenant_id AND h.account_id = b.account_id
           AND h.state = 1 AND h.expires_at <= $3) AS expired_micros,
        (SELECT coalesce(sum(p.outstanding_micros), 0)::bigint
         FROM promised_payment p WHERE p.tenant_id = b.tenant_id AND p.account_id = b.account_id
-          AND p.outstanding_micros > 0) AS promised_micros
+          AND p.outstanding_micros > 0) AS promised_micros,
+       (SELECT coalesce(sum(i.amount_micros), 0)::bigint
+        FROM invoice i WHERE i.tenant_id = b.tenant_id AND i.account_id = b.account_id
+          AND i.terms = 2 AND i.state = 1) AS deferred_micros
 FROM ledger_balance b WHERE b.tenant_id = $1 AND b.account_id = $2";
 
 /// The figures of this moment, in one snapshot.
@@ -340,16 +343,25 @@ pub(super) async fn figures(
 ) -> Result<Figures, db::Error> {
     let AccountKey { tenant, account: number } = account.key;
     let row = client.query_one(FIGURES, &[&tenant.0, &number.0, &now]).await?;
-    let main: adspend_common::money::Balance = row.try_get("main_micros")?;
+    let main: Balance = row.try_get("main_micros")?;
     let held: Money = row.try_get("held_micros")?;
     let expired: Money = row.try_get("expired_micros")?;
+    let mut main = main.checked_add(expired).unwrap_or(main);
+    let mut frozen: Money = row.try_get("frozen_micros")?;
+    let mut overdraft: Money = row.try_get("overdraft_micros")?;
+    if row.try_get("overdue")? {
+        // Free money is under the lien, whether or not it is booked so yet (R-100).
+        frozen = frozen.checked_add(main.or_zero()).unwrap_or(frozen);
+        (main, overdraft) = (main.min(Balance::ZERO), Money::ZERO);
+    }
     Ok(Figures {
         currency: account.currency,
-        main: main.checked_add(expired).unwrap_or(main),
+        main,
         held: held.saturating_sub(expired),
-        frozen: row.try_get("frozen_micros")?,
-        overdraft: row.try_get("overdraft_micros")?,
+        frozen,
+        overdraft,
         promised_debt: row.try_get("promised_micros")?,
+        deferred_debt: row.try_get("deferred_micros")?,
         at: now,
     })
 }
@@ -406,5 +418,20 @@ pub(super) async fn promised_debt_at(
     at: DateTime<Utc>,
 ) -> Result<Money, db::Error> {
     let row = client.query_one(PROMISED_DEBT_AT, &[&key.tenant.0, &key.account.0, &at]).await?;
+    Ok(row.try_get(0)?)
+}
+
+const DEFERRED_DEBT_AT: &str = "-- accounts.deferred_debt_at
+SELECT coalesce(sum(amount_micros), 0)::bigint FROM invoice
+WHERE tenant_id = $1 AND account_id = $2 AND terms = 2 AND created_at <= $3
+  AND (paid_at IS NULL OR paid_at > $3)";
+
+/// What was owed on deferred invoices at a moment.
+pub(super) async fn deferred_debt_at(
+    client: &Client,
+    key: AccountKey,
+    at: DateTime<Utc>,
+) -> Result<Money, db::Error> {
+    let row = client.query_one(DEFERRED_DEBT_AT, &[&key.tenant.0, &key.account.0, &at]).await?;
     Ok(row.try_get(0)?)
 }

@@ -54,7 +54,12 @@ pub(crate) fn reversible(legs: &[Leg]) -> Result<(), Refusal> {
         | Kind::MovedOut
         | Kind::MovedIn
         | Kind::Refund
-        | Kind::Reversal => false,
+        | Kind::Reversal
+        | Kind::AutoTopUp
+        | Kind::DeferredIssued
+        | Kind::DeferredPaid
+        | Kind::LienTaken
+        | Kind::LienReturned => false,
     };
     if legs.is_empty() || !legs.iter().all(plain) {
         return Err(Refusal::NotReversible);

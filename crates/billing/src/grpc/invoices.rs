@@ -5,15 +5,15 @@ use std::sync::Arc;
 use adspend_common::{
     id::{AccountId, RequestId, ResourceId},
     identity::Caller,
-    money::{Currency, Money},
     proto::adspend::billing::v1 as pb,
     rpc::{self, PageScope, Refusal, Violations},
 };
+use chrono::{DateTime, Utc};
 use tonic::{Request, Response, Status};
 
 use super::{Change, Shared, cut, position, split};
 use crate::{
-    invoices::{self, Invoice, InvoiceState},
+    invoices::{self, Asked, Invoice, Standing, Terms},
     payments,
 };
 
@@ -23,16 +23,19 @@ const PATH: [&str; 2] = ["accounts", "invoices"];
 #[derive(Clone)]
 pub(crate) struct Invoices(pub(crate) Arc<Shared>);
 
-type New = (AccountId, (Money, Currency), RequestId);
-
-fn decode_new(request: &pb::CreateInvoiceRequest) -> Result<New, Refusal> {
+fn decode_new(request: &pb::CreateInvoiceRequest) -> Result<(Asked, RequestId), Refusal> {
     let mut v = Violations::new();
     let parent = v.name("parent", &request.parent);
     let amount = v.kopecks("amount", request.amount.as_ref());
     let terms = v.enumeration::<pb::InvoiceTerms>("terms", request.terms);
     let request_id = v.request_id(&request.request_id);
-    let (parent, amount, _prepaid, request_id) = v.all((parent, amount, terms, request_id))?;
-    Ok((parent, amount, request_id))
+    let (account, amount, terms, request_id) = v.all((parent, amount, terms, request_id))?;
+    let terms = match terms {
+        // `enumeration` refuses what is not set.
+        pb::InvoiceTerms::Unspecified | pb::InvoiceTerms::Prepaid => Terms::Prepaid,
+        pb::InvoiceTerms::Deferred => Terms::Deferred,
+    };
+    Ok((Asked { account, amount, terms }, request_id))
 }
 
 fn decode_cancel(
@@ -45,17 +48,22 @@ fn decode_cancel(
     Ok((account.into(), invoice, request_id))
 }
 
-fn encode(invoice: &Invoice) -> pb::Invoice {
-    let state = match invoice.state {
-        InvoiceState::Issued => pb::InvoiceState::Issued,
-        InvoiceState::Paid => pb::InvoiceState::Paid,
-        InvoiceState::Cancelled => pb::InvoiceState::Cancelled,
+fn encode(invoice: &Invoice, now: DateTime<Utc>) -> pb::Invoice {
+    let state = match invoice.standing(now) {
+        Standing::Issued => pb::InvoiceState::Issued,
+        Standing::Overdue => pb::InvoiceState::Overdue,
+        Standing::Paid => pb::InvoiceState::Paid,
+        Standing::Cancelled => pb::InvoiceState::Cancelled,
+    };
+    let terms = match invoice.terms {
+        Terms::Prepaid => pb::InvoiceTerms::Prepaid,
+        Terms::Deferred => pb::InvoiceTerms::Deferred,
     };
     pb::Invoice {
         name: invoice.name(),
         number: invoice.number.clone(),
         amount: Some(rpc::money(invoice.amount, invoice.currency)),
-        terms: pb::InvoiceTerms::Prepaid.into(),
+        terms: terms.into(),
         state: state.into(),
         payer_name: invoice.payer_name.clone(),
         payer_inn: invoice.payer_inn.clone(),
@@ -67,11 +75,17 @@ fn encode(invoice: &Invoice) -> pb::Invoice {
 }
 
 fn created(invoice: &Invoice) -> pb::CreateInvoiceResponse {
-    pb::CreateInvoiceResponse { invoice: Some(encode(invoice)), replayed: false }
+    pb::CreateInvoiceResponse {
+        invoice: Some(encode(invoice, invoice.created_at)),
+        replayed: false,
+    }
 }
 
 fn cancelled(invoice: &Invoice) -> pb::CancelInvoiceResponse {
-    pb::CancelInvoiceResponse { invoice: Some(encode(invoice)), replayed: false }
+    pb::CancelInvoiceResponse {
+        invoice: Some(encode(invoice, invoice.created_at)),
+        replayed: false,
+    }
 }
 
 impl Invoices {
@@ -87,11 +101,12 @@ impl Invoices {
         let token = v.page_token(&self.0.pages, &scope, &request.page_token);
         let (parent, size, token) = v.all((parent, size, token))?;
         let page = (position(token, i64::MAX), size.saturating_add(1));
-        let mut rows = invoices::list(&self.0.pool, caller, &parent, page).await?;
+        let now = self.0.now();
+        let mut rows = invoices::list(&self.0.pool, now, caller, &parent, page).await?;
         let more = cut(&mut rows, size);
         let last = rows.last().filter(|_| more).map(|last| last.serial.to_be_bytes());
         Ok(pb::ListInvoicesResponse {
-            invoices: rows.iter().map(encode).collect(),
+            invoices: rows.iter().map(|invoice| encode(invoice, now)).collect(),
             next_page_token: last.map(|at| self.0.pages.seal(&scope, &at)).unwrap_or_default(),
         })
     }
@@ -104,13 +119,12 @@ impl pb::invoice_service_server::InvoiceService for Invoices {
         request: Request<pb::CreateInvoiceRequest>,
     ) -> Result<Response<pb::CreateInvoiceResponse>, Status> {
         let (caller, message) = split(request);
-        let (parent, amount, id) = decode_new(&message)?;
+        let (asked, id) = decode_new(&message)?;
         let change = Change { method: "CreateInvoice", caller, id, message: &message };
         self.0
             .change(change, created, |shared, caller, call| async move {
-                let (now, settings, of) =
-                    (shared.now(), &shared.config.invoices, (&parent, amount));
-                invoices::create(&shared.pool, now, settings, &call, &caller, of).await
+                let (now, settings) = (shared.now(), &shared.config.invoices);
+                invoices::create(&shared.pool, now, settings, &call, &caller, &asked).await
             })
             .await
     }
@@ -123,9 +137,10 @@ impl pb::invoice_service_server::InvoiceService for Invoices {
         let mut v = Violations::new();
         let name = v.path2("name", &message.name, PATH);
         let ([account, id],) = v.all((name,))?;
-        let found = invoices::get(&self.0.pool, &caller, (&account.into(), &id)).await;
-        let invoice = found.map_err(Refusal::from)?;
-        Ok(Response::new(pb::GetInvoiceResponse { invoice: Some(encode(&invoice)) }))
+        let (now, of) = (self.0.now(), (&account.into(), &id));
+        let found = invoices::get(&self.0.pool, now, &caller, of).await;
+        let invoice = Some(encode(&found.map_err(Refusal::from)?, now));
+        Ok(Response::new(pb::GetInvoiceResponse { invoice }))
     }
 
     async fn list_invoices(

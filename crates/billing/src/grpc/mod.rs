@@ -32,8 +32,9 @@ use crate::{
 
 mod accounts;
 mod audit;
-mod corrections;
 mod auto_topups;
+mod corrections;
+mod credit;
 mod events;
 mod holds;
 mod invoices;
@@ -77,6 +78,7 @@ pub(crate) fn register(mut server: Server, shared: &Arc<Shared>) -> Server {
     serve!(account_service_server::AccountServiceServer(accounts::Accounts(shared())));
     serve!(transfer_service_server::TransferServiceServer(transfers::Transfers(shared())));
     serve!(invoice_service_server::InvoiceServiceServer(invoices::Invoices(shared())));
+    serve!(credit_service_server::CreditServiceServer(credit::Credit(shared())));
     serve!(payment_service_server::PaymentServiceServer(payments::Payments(shared())));
     serve!(promised_payment_service_server::PromisedPaymentServiceServer(
         promised_payments::PromisedPayments(shared())
@@ -136,6 +138,8 @@ replayable!(
     UnblockAccountResponse,
     CreateInvoiceResponse,
     CancelInvoiceResponse,
+    SetCreditTermsResponse,
+    SetOverdraftThresholdResponse,
     RecordPaymentResponse,
     AllocatePaymentResponse,
     RefundPaymentResponse,

@@ -7,8 +7,8 @@ use adspend_common::{
 };
 
 use crate::{
-    accounts, audit_records::listing, auto_topups, corrections, events, invoices, payments, promised_payments,
-    promised_payments::rules::Why, requests, transactions,
+    accounts, audit_records::listing, auto_topups, corrections, credit, events, invoices, payments,
+    promised_payments, promised_payments::rules::Why, requests, transactions,
 };
 
 impl From<requests::Error> for Refusal {
@@ -103,6 +103,9 @@ impl From<invoices::Error> for Refusal {
             },
             E::Paid(name) => precondition(Reason::AlreadyPaid, text).about(name),
             E::Cancelled(name) => precondition(Reason::InvoiceCancelled, text).about(name),
+            E::Deferred(name) => precondition(Reason::InvoiceDeferred, text).about(name),
+            E::Credit(refusal) => credit_refusal(refusal),
+            E::Ledger(cause) => cause.into(),
             E::Moved => contention(),
             E::Request(cause) => cause.into(),
             E::Db(cause) => cause.into(),
@@ -130,7 +133,48 @@ impl From<payments::Error> for Refusal {
                     .with("needed_micros", needed.micros()),
                 R::InvoicePaid => precondition(Reason::AlreadyPaid, text),
                 R::InvoiceCancelled => precondition(Reason::InvoiceCancelled, text),
+                R::NotExact(amount) => {
+                    precondition(Reason::AmountMismatch, text).with("expected", amount)
+                }
             },
+            E::Moved => contention(),
+            E::Request(cause) => cause.into(),
+            E::Ledger(cause) => cause.into(),
+            E::Db(cause) => cause.into(),
+        }
+    }
+}
+
+fn credit_refusal(refusal: credit::rules::Refusal) -> Refusal {
+    use credit::rules::Refusal as R;
+    let text = refusal.to_string();
+    match refusal {
+        R::Currency { expected, found } => currency_mismatch(text, expected, found),
+        R::NotAvailable(why) => {
+            let names: Vec<_> = why.iter().map(|why| why.name()).collect();
+            precondition(Reason::CreditNotAvailable, text).with("refusals", names.join(","))
+        }
+        R::Overdue => precondition(Reason::DeferredOverdue, text),
+        R::Locked { until } => {
+            precondition(Reason::ThresholdLocked, text).with("until", until.to_rfc3339())
+        }
+        R::ThresholdOn => precondition(Reason::ThresholdOn, text),
+        R::AboveMaximum(most) => {
+            precondition(Reason::AmountAboveMaximum, text).with("maximum", most)
+        }
+        R::BelowDebt(least) => {
+            precondition(Reason::ThresholdBelowDebt, text).with("minimum", least)
+        }
+        R::BalanceNotPositive => precondition(Reason::BalanceNotPositive, text),
+    }
+}
+
+impl From<credit::Error> for Refusal {
+    fn from(error: credit::Error) -> Refusal {
+        use credit::Error as E;
+        match error {
+            E::NotFound(name) => rpc::not_found(&name),
+            E::Refused(refusal) => credit_refusal(refusal),
             E::Moved => contention(),
             E::Request(cause) => cause.into(),
             E::Ledger(cause) => cause.into(),

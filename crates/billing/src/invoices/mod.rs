@@ -1,15 +1,17 @@
-//! Invoices for prepayment: who must pay how much, under which number.
+//! Invoices: who must pay how much, under which number.
 //!
-//! An invoice has no expiry: `pay_by` is a recommendation. The amount includes VAT. The payer is
-//! written down at the time of issue. What pays an invoice is decided by `payments`.
+//! A prepaid invoice has no expiry: `pay_by` is a recommendation. A deferred one is credited when it is
+//! issued (`credit` decides whether it may be), and is overdue when `pay_by` is over: that is never stored. The
+//! amount includes VAT. The payer is written down at the time of issue. What pays an invoice is decided by
+//! `payments`.
 //!
-//! Deliberately not here: deferred invoices and the PDF.
+//! Deliberately not here: the PDF.
 
 pub(crate) mod rules;
 pub(crate) mod store;
 
 use adspend_common::{
-    db::{self, Pool},
+    db::{self, Pool, Tx},
     id::{AccountId, ResourceId},
     identity::Caller,
     money::{Currency, Money},
@@ -19,10 +21,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{
-    accounts::{self, Account},
-    config,
+    accounts::{self, Account, LegalEntity},
+    config, credit,
     events::{self, Event, InvoiceFacts},
-    payments,
+    ledger, payments,
     requests::{self, Begun, Call, Outcome},
     uuid_of,
 };
@@ -37,6 +39,24 @@ pub(crate) enum InvoiceState {
     Cancelled,
 }
 
+/// When the money of an invoice is credited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Terms {
+    /// When it is paid.
+    Prepaid,
+    /// When it is issued.
+    Deferred,
+}
+
+/// Where an invoice stands at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Issued,
+    Overdue,
+    Paid,
+    Cancelled,
+}
+
 /// An invoice as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Invoice {
@@ -46,10 +66,12 @@ pub(crate) struct Invoice {
     pub(crate) number: String,
     pub(crate) amount: Money,
     pub(crate) currency: Currency,
+    pub(crate) terms: Terms,
     pub(crate) state: InvoiceState,
     pub(crate) payer_name: String,
     pub(crate) payer_inn: String,
     pub(crate) payer_kpp: String,
+    /// Advice, or the last day of a deferred one.
     pub(crate) pay_by: Day,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) paid_at: Option<DateTime<Utc>>,
@@ -57,6 +79,18 @@ pub(crate) struct Invoice {
 }
 
 impl Invoice {
+    /// Where it stands: a deferred one is overdue from 00:00 in Moscow after its last day.
+    pub(crate) fn standing(&self, now: DateTime<Utc>) -> Standing {
+        match self.state {
+            InvoiceState::Paid => Standing::Paid,
+            InvoiceState::Cancelled => Standing::Cancelled,
+            InvoiceState::Issued => match self.terms {
+                Terms::Deferred if self.pay_by.end() <= now => Standing::Overdue,
+                Terms::Deferred | Terms::Prepaid => Standing::Issued,
+            },
+        }
+    }
+
     /// `accounts/{account}/invoices/{invoice}`.
     pub(crate) fn name(&self) -> String {
         name(&self.account, &self.id)
@@ -93,6 +127,15 @@ pub(crate) enum Error {
     /// It is cancelled.
     #[error("the invoice {0} is cancelled")]
     Cancelled(String),
+    /// Its money is credited already.
+    #[error("the invoice {0} is deferred and credited")]
+    Deferred(String),
+    /// Credit says no.
+    #[error(transparent)]
+    Credit(credit::rules::Refusal),
+    /// The ledger said no.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
     /// The account was moved to another tenant between two looks; the next try sees it.
     #[error("the account has just moved")]
     Moved,
@@ -110,13 +153,32 @@ impl Error {
     }
 }
 
+impl From<credit::Error> for Error {
+    fn from(error: credit::Error) -> Error {
+        match error {
+            credit::Error::NotFound(name) => Error::NotFound(name),
+            credit::Error::Refused(refusal) => Error::Credit(refusal),
+            credit::Error::Moved => Error::Moved,
+            credit::Error::Request(cause) => Error::Request(cause),
+            credit::Error::Ledger(cause) => Error::Ledger(cause),
+            credit::Error::Db(cause) => Error::Db(cause),
+        }
+    }
+}
+
 impl db::Contended for Error {
     fn is_contention(&self) -> bool {
         match self {
             Error::Db(cause) => cause.is_contention(),
             Error::Request(cause) => cause.is_contention(),
             Error::Moved => true,
-            Error::NotFound(_) | Error::Refused(_) | Error::Paid(_) | Error::Cancelled(_) => false,
+            Error::Ledger(cause) => cause.is_contention(),
+            Error::NotFound(_)
+            | Error::Refused(_)
+            | Error::Paid(_)
+            | Error::Cancelled(_)
+            | Error::Deferred(_)
+            | Error::Credit(_) => false,
         }
     }
 }
@@ -133,14 +195,64 @@ pub(crate) async fn parent(
     }
 }
 
-/// Issues an invoice to the account's payer.
+/// An invoice to be written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Issue {
+    pub(crate) id: Uuid,
+    pub(crate) amount: Money,
+    pub(crate) terms: Terms,
+    pub(crate) pay_by: Day,
+    /// The last day of the month whose negative balance it asks for.
+    pub(crate) month: Option<Day>,
+    /// The date on it.
+    pub(crate) at: DateTime<Utc>,
+}
+
+/// Writes an invoice to a payer under the next number.
+pub(crate) async fn issue(
+    tx: &Tx<'_>,
+    account: &Account,
+    payer: &LegalEntity,
+    Issue { id, amount, terms, pay_by, month, at }: Issue,
+) -> Result<Invoice, db::Error> {
+    let serial = store::next_serial(tx).await?;
+    let invoice = Invoice {
+        id,
+        account: account.id.clone(),
+        serial,
+        number: rules::number(serial, Day::of(at)),
+        amount,
+        currency: account.currency,
+        terms,
+        state: InvoiceState::Issued,
+        payer_name: payer.name.clone(),
+        payer_inn: payer.inn.clone(),
+        payer_kpp: payer.kpp.clone(),
+        pay_by,
+        created_at: at,
+        paid_at: None,
+        payment: None,
+    };
+    store::insert(tx, account.key, &invoice, month).await?;
+    Ok(invoice)
+}
+
+/// An invoice that is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) account: AccountId,
+    pub(crate) amount: (Money, Currency),
+    pub(crate) terms: Terms,
+}
+
+/// Issues an invoice to the account's payer; a deferred one is credited at once.
 pub(crate) async fn create(
     pool: &Pool,
     now: DateTime<Utc>,
     settings: &config::Invoices,
     call: &Call<Invoice>,
     caller: &Caller,
-    (id, amount): (&AccountId, (Money, Currency)),
+    asked: &Asked,
 ) -> Result<Outcome<Invoice>, Error> {
     db::retry("invoices.create", requests::TRIES, || async {
         let mut client = pool.get().await?;
@@ -148,30 +260,31 @@ pub(crate) async fn create(
             Begun::New(tx) => tx,
             Begun::Known(answer) => return Ok(Outcome::Replayed(answer)),
         };
-        let seen = parent(&tx, caller, id).await?;
+        let seen = parent(&tx, caller, &asked.account).await?;
+        // Balances before accounts: only a deferred invoice moves money.
+        let locked = match asked.terms {
+            Terms::Prepaid => None,
+            Terms::Deferred => Some(ledger::lock(&tx, now, &[seen.key]).await?),
+        };
         // Locked, so that it is not moved to another tenant while its invoice is being written.
         let account = accounts::store::lock(&tx, seen.key).await?.ok_or(Error::Moved)?;
         let day = Day::of(now);
         let least = settings.minimum_net(account.currency);
-        let payer = rules::may_issue(&account, amount, least, day)?;
-        let serial = store::next_serial(&tx).await?;
-        let invoice = Invoice {
-            id: adspend_common::id::new_uuid(now),
-            account: account.id.clone(),
-            serial,
-            number: rules::number(serial, day),
-            amount: amount.0,
-            currency: amount.1,
-            state: InvoiceState::Issued,
-            payer_name: payer.name.clone(),
-            payer_inn: payer.inn.clone(),
-            payer_kpp: payer.kpp.clone(),
-            pay_by: day.plus_days(i32::from(settings.pay_by_days)),
-            created_at: now,
-            paid_at: None,
-            payment: None,
+        let payer = rules::may_issue(&account, asked.amount, least, day)?;
+        let id = adspend_common::id::new_uuid(now);
+        let (amount, terms) = (asked.amount.0, asked.terms);
+        let days = match terms {
+            Terms::Prepaid => i32::from(settings.pay_by_days),
+            Terms::Deferred => credit::rules::TERM_DAYS,
         };
-        store::insert(&tx, account.key, &invoice).await?;
+        if let Some(mut locked) = locked {
+            let once = credit::Once { posting: call.posting_id(), hash: call.short_hash() };
+            credit::defer(&tx, now, &mut locked, (&account, once), (id, amount)).await?;
+            ledger::write(&tx, locked).await?;
+        }
+        let pay_by = day.plus_days(days);
+        let new = Issue { id, amount, terms, pay_by, month: None, at: now };
+        let invoice = issue(&tx, &account, payer, new).await?;
         events::record(&tx, now, &account, &Event::InvoiceIssued(invoice.facts())).await?;
         Ok(requests::finish(tx, call, invoice).await?)
     })
@@ -195,6 +308,9 @@ pub(crate) async fn cancel(
         let (seen, id) = in_account(&tx, caller, account, id).await?;
         let found = store::lock(&tx, seen.key, id).await?;
         let mut invoice = found.ok_or_else(|| Error::NotFound(name(account, &id)))?;
+        if invoice.terms == Terms::Deferred && invoice.state == InvoiceState::Issued {
+            return Err(Error::Deferred(invoice.name()));
+        }
         invoice.state = rules::cancel(invoice.state).map_err(|state| match state {
             InvoiceState::Paid => Error::Paid(invoice.name()),
             InvoiceState::Cancelled | InvoiceState::Issued => Error::Cancelled(invoice.name()),
@@ -209,11 +325,13 @@ pub(crate) async fn cancel(
 /// One invoice.
 pub(crate) async fn get(
     pool: &Pool,
+    now: DateTime<Utc>,
     caller: &Caller,
     (account, id): (&AccountId, &ResourceId),
 ) -> Result<Invoice, Error> {
     let client = pool.get().await?;
     let (seen, id) = in_account(&client, caller, account, id).await?;
+    credit::refresh(pool, &client, now, seen.key).await?;
     let found = store::find(&client, seen.key, id).await?;
     found.ok_or_else(|| Error::NotFound(name(account, &id)))
 }
@@ -235,11 +353,13 @@ async fn in_account(
 /// The invoices of an account, newest first, before the one with the serial `before`.
 pub(crate) async fn list(
     pool: &Pool,
+    now: DateTime<Utc>,
     caller: &Caller,
     id: &AccountId,
     (before, limit): (i64, u32),
 ) -> Result<Vec<Invoice>, Error> {
     let client = pool.get().await?;
     let account = parent(&client, caller, id).await?;
+    credit::refresh(pool, &client, now, account.key).await?;
     Ok(store::list(&client, account.key, before, limit).await?)
 }

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 
-use adspend_common::db::{self, Client, Row, Tx};
+use adspend_common::{
+    db::{self, Client, Row, Tx},
+    time::Day,
+};
 use uuid::Uuid;
 
-use super::{Invoice, InvoiceState};
+use super::{Invoice, InvoiceState, Terms};
 use crate::{
     accounts::store::Reader,
     ledger::{AccountKey, AccountNo, TenantNo},
@@ -30,8 +33,25 @@ impl InvoiceState {
     }
 }
 
+impl Terms {
+    const fn number(self) -> i16 {
+        match self {
+            Terms::Prepaid => 1,
+            Terms::Deferred => 2,
+        }
+    }
+
+    const fn from_number(number: i16) -> Option<Terms> {
+        match number {
+            1 => Some(Terms::Prepaid),
+            2 => Some(Terms::Deferred),
+            _ => None,
+        }
+    }
+}
+
 fn invoice(row: &Row) -> Result<Invoice, db::Error> {
-    let unknown = || db::Error::other("an invoice has a state of a newer version");
+    let unknown = || db::Error::other("an invoice has terms or a state of a newer version");
     Ok(Invoice {
         id: row.try_get("invoice_id")?,
         account: row.try_get("account")?,
@@ -39,6 +59,7 @@ fn invoice(row: &Row) -> Result<Invoice, db::Error> {
         number: row.try_get("number")?,
         amount: row.try_get("amount_micros")?,
         currency: row.try_get("currency")?,
+        terms: Terms::from_number(row.try_get("terms")?).ok_or_else(unknown)?,
         state: InvoiceState::from_number(row.try_get("state")?).ok_or_else(unknown)?,
         payer_name: row.try_get("payer_name")?,
         payer_inn: row.try_get("payer_inn")?,
@@ -59,13 +80,14 @@ pub(super) async fn next_serial(tx: &Tx<'_>) -> Result<i64, db::Error> {
 
 const INSERT: &str = "-- invoices.insert
 INSERT INTO invoice (tenant_id, account_id, invoice_id, serial, number, amount_micros, currency, state,
-                     payer_name, payer_inn, payer_kpp, pay_by, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+                     payer_name, payer_inn, payer_kpp, pay_by, created_at, terms, month)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, date_trunc('month', $15::date)::date)";
 
 pub(super) async fn insert(
     tx: &Tx<'_>,
     key: AccountKey,
     invoice: &Invoice,
+    month: Option<Day>,
 ) -> Result<(), db::Error> {
     let Invoice { id, serial, number, amount, currency, state, pay_by, created_at, .. } = invoice;
     let inserted = tx
@@ -85,6 +107,8 @@ pub(super) async fn insert(
                 &invoice.payer_kpp,
                 pay_by,
                 created_at,
+                &invoice.terms.number(),
+                &month,
             ],
         )
         .await?;
@@ -92,7 +116,7 @@ pub(super) async fn insert(
 }
 
 const FIND: &str = "-- invoices.find
-SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.state,
+SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.terms, i.state,
        i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id
 FROM invoice i JOIN account a ON a.tenant_id = i.tenant_id AND a.account_id = i.account_id
 WHERE i.tenant_id = $1 AND i.account_id = $2 AND i.invoice_id = $3";
@@ -106,7 +130,7 @@ pub(super) async fn find(
 }
 
 const LOCK: &str = "-- invoices.lock
-SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.state,
+SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.terms, i.state,
        i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id
 FROM invoice i JOIN account a ON a.tenant_id = i.tenant_id AND a.account_id = i.account_id
 WHERE i.tenant_id = $1 AND i.account_id = $2 AND i.invoice_id = $3
@@ -140,7 +164,7 @@ pub(crate) async fn find_numbers(
 
 const LOCK_ALL: &str = "-- invoices.lock_all
 SELECT i.tenant_id, i.account_id, i.invoice_id, a.name AS account, i.serial, i.number,
-       i.amount_micros, i.currency, i.state, i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by,
+       i.amount_micros, i.currency, i.terms, i.state, i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by,
        i.created_at, i.paid_at, i.payment_id
 FROM unnest($1::bigint[], $2::bigint[], $3::uuid[]) AS k (tenant_id, account_id, invoice_id)
 JOIN invoice i ON i.tenant_id = k.tenant_id AND i.account_id = k.account_id
@@ -204,7 +228,7 @@ pub(crate) async fn set_states(
 }
 
 const LIST: &str = "-- invoices.list
-SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.state,
+SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.terms, i.state,
        i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id
 FROM invoice i JOIN account a ON a.tenant_id = i.tenant_id AND a.account_id = i.account_id
 WHERE i.tenant_id = $1 AND i.account_id = $2 AND i.serial < $3

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `release_holds` | gives back in the books what expired holds held |
 //! | `top_up` | fires auto top-ups that are due; woken by the commit that made them due |
+//! | `book_credit` | books the invoices of months that ended, liens and their return |
 //! | `verify_ledger` | proves the ledger, and says when and with what result in two metrics |
 //! | `anchor_clock` | sets the clock to the database's time |
 //! | `chain_audit` | links new audit records into their chain |
@@ -32,11 +33,14 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    audit_records::chain::Chain, auto_topups, config, events::Feed, holds, ledger::audit, requests,
+    audit_records::chain::Chain, auto_topups, config, credit, events::Feed, holds, ledger::audit,
+    requests,
 };
 
 /// Holds that one transaction gives back.
 const HOLDS_AT_ONCE: i64 = 500;
+/// Accounts whose credit one round books.
+const CREDITS_AT_ONCE: i64 = 200;
 /// Answers that one statement deletes.
 const ANSWERS_AT_ONCE: i64 = 1_000;
 /// How often old answers and events are looked for.
@@ -115,6 +119,8 @@ impl Jobs {
         tasks.spawn(self.clone().repeat("release_holds", every, Jobs::release_holds));
         let (every, work) = (settings.top_up_every.get(), self.pool.work());
         tasks.spawn(self.clone().repeat_or("top_up", every, Some(work), Jobs::top_up));
+        let every = settings.book_credit_every.get();
+        tasks.spawn(self.clone().repeat("book_credit", every, Jobs::book_credit));
         if anchored.is_some() {
             let every = settings.anchor_clock_every.get();
             tasks.spawn(self.clone().repeat("anchor_clock", every, Jobs::anchor_clock));
@@ -180,6 +186,12 @@ impl Jobs {
 
     async fn top_up(self) -> Result<(), db::Error> {
         while auto_topups::fire_due(&self.pool, self.clock.now()).await? > 0 {}
+        Ok(())
+    }
+
+    async fn book_credit(self) -> Result<(), db::Error> {
+        let full = usize::try_from(CREDITS_AT_ONCE).unwrap_or(usize::MAX);
+        while credit::catch_up_due(&self.pool, &self.clock, CREDITS_AT_ONCE).await? >= full {}
         Ok(())
     }
 

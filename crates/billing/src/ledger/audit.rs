@@ -177,7 +177,41 @@ WHERE l.posting_id IS NULL OR r.posting_id IS NULL OR l.amount_micros <> r.amoun
    OR l.to_account <> r.account_id OR l.from_account <> l.tenant_id
 LIMIT 100";
 
-const CHECKS: [(&str, &str); 8] = [
+/// What is owed on deferred invoices is what they were credited with.
+const DEFERRED: &str = "-- audit.deferred_equals_invoices
+SELECT format('tenant %s', coalesce(l.tenant_id, i.tenant_id)),
+       format('ledger is owed %s, deferred invoices %s', coalesce(l.owed, 0), coalesce(i.owed, 0))
+FROM (
+    SELECT tenant_id, sum(CASE WHEN from_bucket = 14 THEN amount_micros ELSE -amount_micros END)
+        AS owed
+    FROM ledger_leg WHERE (from_bucket = 14 OR to_bucket = 14)
+        AND ($1::bigint IS NULL OR tenant_id = $1) GROUP BY tenant_id
+) l
+FULL JOIN (
+    SELECT tenant_id, sum(amount_micros) AS owed FROM invoice
+    WHERE terms = 2 AND state = 1 AND ($1::bigint IS NULL OR tenant_id = $1) GROUP BY tenant_id
+) i ON i.tenant_id = l.tenant_id
+WHERE coalesce(l.owed, 0) <> coalesce(i.owed, 0)
+LIMIT 100";
+
+/// R-98: the overdraft is the threshold less the unpaid deferred invoices; frozen money has a reason.
+const CREDIT: &str = "-- audit.overdraft_equals_credit
+SELECT format('account %s in tenant %s', b.account_id, b.tenant_id),
+       format('overdraft %s frozen %s overdue %s, threshold %s unpaid %s', b.overdraft_micros,
+              b.frozen_micros, b.overdue, coalesce(c.threshold_micros, 0), i.unpaid)
+FROM ledger_balance b
+LEFT JOIN credit c ON c.tenant_id = b.tenant_id AND c.account_id = b.account_id
+LEFT JOIN LATERAL (
+    SELECT coalesce(sum(amount_micros), 0) AS unpaid FROM invoice i
+    WHERE i.tenant_id = b.tenant_id AND i.account_id = b.account_id AND i.terms = 2 AND i.state = 1
+) i ON true
+WHERE ($1::bigint IS NULL OR b.tenant_id = $1)
+  AND (b.overdraft_micros <> greatest(coalesce(c.threshold_micros, 0) - i.unpaid, 0)
+       OR b.frozen_micros > 0 AND NOT b.overdue AND c.unfreeze_at IS NULL
+       OR b.overdue AND i.unpaid = 0)
+LIMIT 100";
+
+const CHECKS: [(&str, &str); 10] = [
     ("balance_equals_entries", BALANCES),
     ("running_balance", CHAIN),
     ("threshold", THRESHOLD),
@@ -186,6 +220,8 @@ const CHECKS: [(&str, &str); 8] = [
     ("promised_equals_promises", PROMISES),
     ("unallocated_equals_payments", UNALLOCATED),
     ("top_ups_equal_runs", TOP_UPS),
+    ("deferred_equals_invoices", DEFERRED),
+    ("overdraft_equals_credit", CREDIT),
 ];
 
 /// Recomputes the ledger, or one tenant of it, from its rows. Reads everything: minutes on a large ledger,

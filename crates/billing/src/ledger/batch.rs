@@ -309,7 +309,7 @@ async fn post_once(
         tx.rollback().await?;
         return Ok(None);
     }
-    match store::write_new(&tx, &locked).await? {
+    match store::write_new(&tx, &mut locked).await? {
         store::Written::All => {
             tx.commit().await?;
             Ok(Some(verdicts))

@@ -74,6 +74,11 @@ impl Journal {
         self.begins = true;
     }
 
+    /// What is booked next nobody asked for: time did.
+    pub(super) fn begin_unasked(&mut self) {
+        (self.who, self.begins) = (None, true);
+    }
+
     pub(super) fn add(&mut self, tenant: TenantNo, payload_hash: i64, posted: &Posted) {
         if self.begins || self.calls.is_empty() {
             self.calls.push(Booked { who: self.who, postings: Vec::new() });

@@ -9,6 +9,7 @@
 //! |---|---|---|---|
 //! | lock | one `SELECT … ORDER BY account_id FOR NO KEY UPDATE` | 1 round trip | [`MAX_POSTINGS`] |
 //! | expire | holds of the locked accounts whose time is over | 0, or 1 round trip when there are any | |
+//! | credit | a month that has ended, an invoice that fell due, a lien that ends | 0 but at those moments | |
 //! | fold | none: [`rules::Fold`], a verdict per item, groups stand or fall together | memory only | |
 //! | write | one fused insert of legs and entries and update of balances, by arrays | 1 round trip | |
 //! | mark | auto top-ups whose client's money is at its threshold now | 0, or 1 round trip when there are any | |
@@ -43,7 +44,7 @@ mod store;
 mod tests;
 
 pub use journal::Actor;
-pub use rules::{Refusal, Row};
+pub use rules::{CreditLine, Refusal, Row};
 pub(crate) use store::journaled;
 pub use store::{
     Figures, Found, Locked, as_of, entry_at, find, lock, open_balance, replay, set_state,
@@ -173,6 +174,14 @@ stored_enum! {
         Reversal = 42,
         /// An agency's auto top-up of its client.
         AutoTopUp = 16,
+        /// A deferred invoice issued: deferred → main.
+        DeferredIssued = 20,
+        /// A deferred invoice paid: bank or unallocated → deferred.
+        DeferredPaid = 21,
+        /// Unspent money while a deferred invoice is overdue: main → frozen.
+        LienTaken = 22,
+        /// The same money back: frozen → main.
+        LienReturned = 23,
     }
 }
 
@@ -241,7 +250,11 @@ impl Kind {
             | Kind::LateCharge
             | Kind::MovedOut
             | Kind::MovedIn
-            | Kind::ClickCredit => false,
+            | Kind::ClickCredit
+            | Kind::DeferredIssued
+            | Kind::DeferredPaid
+            | Kind::LienTaken
+            | Kind::LienReturned => false,
         }
     }
 }

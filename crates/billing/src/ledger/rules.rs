@@ -68,6 +68,21 @@ pub struct Row {
     pub hold_expires_at: Option<DateTime<Utc>>,
     /// Free money of so much or less makes the account's auto top-up due.
     pub top_up_at: Option<Money>,
+    /// A deferred invoice is overdue: no overdraft, and free money is under the lien.
+    pub overdue: bool,
+    /// Nothing about the account's credit changes by time alone before this moment.
+    pub credit_at: Option<DateTime<Utc>>,
+}
+
+/// What the feature `credit` makes of an account's terms and debts, as the ledger needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CreditLine {
+    /// See [`Row::overdraft`].
+    pub overdraft: Money,
+    /// See [`Row::overdue`].
+    pub overdue: bool,
+    /// See [`Row::credit_at`].
+    pub next_at: Option<DateTime<Utc>>,
 }
 
 impl Row {
@@ -85,6 +100,8 @@ impl Row {
             state: State::Active,
             hold_expires_at: None,
             top_up_at: None,
+            overdue: false,
+            credit_at: None,
         }
     }
 
@@ -94,8 +111,11 @@ impl Row {
     }
 
     /// What may be transferred, held or repaid with: main plus the overdraft threshold. Held and frozen
-    /// money is out of main already (I-3).
+    /// money is out of main already (I-3). Nothing while a deferred invoice is overdue.
     pub fn available(&self) -> Balance {
+        if self.overdue {
+            return self.main.min(Balance::ZERO);
+        }
         self.main.checked_add(self.overdraft).unwrap_or(self.main)
     }
 
@@ -214,6 +234,15 @@ impl Fold {
         if let Some(&index) = self.index.get(&key) {
             self.rows[index].hold_expires_at = at;
             self.touched[index] = true;
+        }
+    }
+
+    /// Sets what the account's credit is from now on.
+    pub fn set_credit(&mut self, key: AccountKey, line: CreditLine) {
+        if let Some(&index) = self.index.get(&key) {
+            let row = &mut self.rows[index];
+            (row.overdraft, row.overdue, row.credit_at) =
+                (line.overdraft, line.overdue, line.next_at);
         }
     }
 

@@ -23,8 +23,9 @@ use uuid::Uuid;
 use super::{Error, NewPayment, Payment, PaymentState, Unmatched, name, rules, store};
 use crate::{
     accounts::{self, Account},
+    credit,
     events::{self, Event, Subject},
-    invoices::{self, Invoice, InvoiceState},
+    invoices::{self, Invoice, InvoiceState, Terms},
     ledger::{self, AccountKey, AccountNo, Counter, Kind, Leg, Locked, Place, Posting, TenantNo},
     promised_payments::Debts,
     requests::Call,
@@ -94,7 +95,7 @@ pub(crate) async fn book(
         };
         booked.push(scene.take(once, payment)?);
     }
-    let paid = scene.write(tx).await?;
+    let paid = scene.write(tx, now).await?;
     store::insert(tx, &booked).await?;
     let booked: Vec<Payment> = booked.into_iter().map(|booked| booked.payment).collect();
     tell(tx, now, &booked, &paid).await?;
@@ -181,7 +182,7 @@ impl Scene {
                 let key = *key;
                 let account = self.accounts.get(&key).ok_or(Error::Moved)?;
                 let parts = (&mut self.locked, &mut self.debts);
-                credit(parts, once, (&mut payment, account), Funds::Fresh)?;
+                credit(parts, once, (&mut payment, account), (Funds::Fresh, invoice.terms))?;
                 pay(&mut payment, invoice);
                 self.paid.push((key.tenant, invoice.clone()));
                 Ok(Booked { payment, account: Some(key.account), traced: None })
@@ -206,11 +207,23 @@ impl Scene {
     }
 
     /// Writes everything but the payments, and gives the invoices that were paid.
-    async fn write(self, tx: &Tx<'_>) -> Result<Vec<(TenantNo, Invoice)>, Error> {
+    async fn write(
+        mut self,
+        tx: &Tx<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<(TenantNo, Invoice)>, Error> {
         self.debts.write(tx).await?;
         if !self.paid.is_empty() {
             invoices::store::set_states(tx, &self.paid).await?;
         }
+        let deferred = self.invoices.values().filter(|(_, invoice)| {
+            invoice.terms == Terms::Deferred
+                && self.paid.iter().any(|(_, paid)| paid.id == invoice.id)
+        });
+        let mut repaid: Vec<AccountKey> = deferred.map(|(key, _)| *key).collect();
+        repaid.sort_unstable();
+        repaid.dedup();
+        credit::repaid(tx, now, &mut self.locked, &repaid).await?;
         ledger::write(tx, self.locked).await?;
         Ok(self.paid)
     }
@@ -222,17 +235,25 @@ fn in_currency(owner: &Account, currency: Currency) -> bool {
 }
 
 /// Credits the whole payment to a locked account; overdue promises are repaid out of it in the same posting.
+/// The money of a deferred invoice was credited when it was issued: its payment repays just that.
 pub(super) fn credit(
     (locked, debts): (&mut Locked, &mut Debts),
     once: Once,
     (payment, account): (&mut Payment, &Account),
-    funds: Funds,
+    (funds, terms): (Funds, Terms),
 ) -> Result<(), Error> {
     let AccountKey { tenant, account: number } = account.key;
     let now = payment.credited_at.unwrap_or(payment.created_at);
-    let main = Place::Main(number);
+    let to = match terms {
+        Terms::Prepaid => Place::Main(number),
+        Terms::Deferred => Place::Counter(Counter::Deferred),
+    };
+    let kind = |prepaid| match terms {
+        Terms::Prepaid => prepaid,
+        Terms::Deferred => Kind::DeferredPaid,
+    };
     let mut legs = match funds {
-        Funds::Fresh => vec![leg(Kind::Deposit, Place::Counter(Counter::Bank), main, payment)],
+        Funds::Fresh => vec![leg(kind(Kind::Deposit), Place::Counter(Counter::Bank), to, payment)],
         Funds::Free(of) => {
             let free = Place::Counter(Counter::Unallocated);
             let mut legs = Vec::new();
@@ -243,11 +264,14 @@ pub(super) fn credit(
                 post(locked, once, of, vec![out])?;
                 legs.push(between(Kind::UnallocatedIn, (bank, free), payment));
             }
-            legs.push(leg(Kind::Allocation, free, main, payment));
+            legs.push(leg(kind(Kind::Allocation), free, to, payment));
             legs
         }
     };
-    let collected = debts.due_from(account, payment.sent.amount, once.posting);
+    let collected = match terms {
+        Terms::Prepaid => debts.due_from(account, payment.sent.amount, once.posting),
+        Terms::Deferred => Vec::new(),
+    };
     payment.collected = rules::sum(collected.iter().map(|leg| leg.amount));
     legs.extend(collected);
     post(locked, once, tenant, legs)?;

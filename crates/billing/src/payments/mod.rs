@@ -26,8 +26,9 @@ use uuid::Uuid;
 
 use crate::{
     accounts::{self, AccountKind},
+    credit,
     events::{self, Event, PaymentFacts, Subject},
-    invoices,
+    invoices::{self, Terms},
     ledger::{self, TenantNo},
     promised_payments::Debts,
     requests::{self, Begun, Call, Outcome},
@@ -233,18 +234,29 @@ async fn allocate_once(
     }
     let from = payment.tenant;
     payment.credited_at = Some(now);
+    let mut invoice = match &asked.invoice {
+        None => None,
+        Some(invoice) => {
+            let absent = || Error::NotFound(format!("{}/invoices/{invoice}", account.id.name()));
+            let id = uuid_of(invoice).ok_or_else(absent)?;
+            let found = invoices::store::lock(&tx, account.key, id).await?.ok_or_else(absent)?;
+            rules::payable(&found, payment.sent.amount)?;
+            Some(found)
+        }
+    };
+    let terms = invoice.as_ref().map_or(Terms::Prepaid, |invoice| invoice.terms);
     let mut debts = Debts::of(&tx, &[account.key], now).await?;
     let parts = (&mut locked, &mut debts);
-    booking::credit(parts, Once::of(call), (&mut payment, &account), Funds::Free(from))?;
+    let funds = (Funds::Free(from), terms);
+    booking::credit(parts, Once::of(call), (&mut payment, &account), funds)?;
     debts.write(&tx).await?;
-    if let Some(invoice) = &asked.invoice {
-        let absent = || Error::NotFound(format!("{}/invoices/{invoice}", account.id.name()));
-        let id = uuid_of(invoice).ok_or_else(absent)?;
-        let mut invoice = invoices::store::lock(&tx, account.key, id).await?.ok_or_else(absent)?;
-        rules::payable(&invoice)?;
-        booking::pay(&mut payment, &mut invoice);
-        invoices::store::set_state(&tx, account.key.tenant, &invoice).await?;
+    if let Some(invoice) = &mut invoice {
+        booking::pay(&mut payment, invoice);
+        invoices::store::set_state(&tx, account.key.tenant, invoice).await?;
         events::record(&tx, now, &account, &Event::InvoicePaid(invoice.facts())).await?;
+    }
+    if terms == Terms::Deferred {
+        credit::repaid(&tx, now, &mut locked, &[account.key]).await?;
     }
     store::allocated(&tx, from, &payment, account.key).await?;
     ledger::write(&tx, locked).await?;

@@ -3,7 +3,7 @@
 use adspend_common::money::{Balance, Currency, Money};
 
 use super::{NewPayment, Payment, PaymentState};
-use crate::invoices::{Invoice, InvoiceState};
+use crate::invoices::{Invoice, InvoiceState, Terms};
 
 /// Why a payment is not credited. Names go over the wire and into the database and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,12 +119,18 @@ pub(crate) enum Refusal {
     InvoicePaid,
     #[error("the invoice is cancelled")]
     InvoiceCancelled,
+    #[error("a deferred invoice is repaid by its exact amount, {0}")]
+    NotExact(Money),
 }
 
-/// Whether an invoice can be marked paid by an allocation. Its amount does not matter.
-pub(crate) fn payable(invoice: &Invoice) -> Result<(), Refusal> {
+/// Whether an invoice can be marked paid by an allocation. The amount of a prepaid one does not matter
+/// a deferred one is a debt that is repaid to the kopeck.
+pub(crate) fn payable(invoice: &Invoice, amount: Money) -> Result<(), Refusal> {
     match invoice.state {
-        InvoiceState::Issued => Ok(()),
+        InvoiceState::Issued => match invoice.terms {
+            Terms::Deferred if amount != invoice.amount => Err(Refusal::NotExact(invoice.amount)),
+            Terms::Deferred | Terms::Prepaid => Ok(()),
+        },
         InvoiceState::Paid => Err(Refusal::InvoicePaid),
         InvoiceState::Cancelled => Err(Refusal::InvoiceCancelled),
     }
@@ -220,6 +226,7 @@ mod tests {
             number: "AS-26-000001".into(),
             amount: Money::from_units(45_000),
             currency: Currency::RUB,
+            terms: Terms::Prepaid,
             state: InvoiceState::Issued,
             payer_name: "North".into(),
             payer_inn: "7707083893".into(),

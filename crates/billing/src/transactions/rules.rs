@@ -64,7 +64,7 @@ pub(crate) const fn shown(kind: Kind, sign: Sign) -> Option<TransactionType> {
         (Kind::Transfer | Kind::AutoTopUp, Sign::In) => Some(T::TransferIn),
         (Kind::Transfer | Kind::AutoTopUp, Sign::Out) => Some(T::TransferOut),
         (Kind::Deposit | Kind::Allocation, Sign::In | Sign::Out) => Some(T::Deposit),
-        (Kind::PromiseTaken, Sign::In | Sign::Out) => Some(T::DepositCredit),
+        (Kind::PromiseTaken | Kind::DeferredIssued, Sign::In | Sign::Out) => Some(T::DepositCredit),
         (Kind::PromiseRepaid | Kind::PromiseCollected, Sign::In | Sign::Out) => {
             Some(T::ChargeCredit)
         }
@@ -73,10 +73,19 @@ pub(crate) const fn shown(kind: Kind, sign: Sign) -> Option<TransactionType> {
         (Kind::Refund, Sign::In | Sign::Out) => Some(T::Refund),
         (Kind::ClickCredit, Sign::In | Sign::Out) => Some(T::ChargeRefund),
         (Kind::Reversal, Sign::In | Sign::Out) => Some(T::Correction),
-        // Set aside or given back: the money stays the account's.
-        (Kind::HoldOpened | Kind::HoldReleased | Kind::HoldExpired, Sign::In | Sign::Out) => None,
+        // Set aside, frozen or given back: the money stays the account's.
+        (
+            Kind::HoldOpened
+            | Kind::HoldReleased
+            | Kind::HoldExpired
+            | Kind::LienTaken
+            | Kind::LienReturned,
+            Sign::In | Sign::Out,
+        ) => None,
         // Between counter-accounts: no entry of an account.
-        (Kind::UnallocatedIn | Kind::UnallocatedOut, Sign::In | Sign::Out) => None,
+        (Kind::UnallocatedIn | Kind::UnallocatedOut | Kind::DeferredPaid, Sign::In | Sign::Out) => {
+            None
+        }
     }
 }
 

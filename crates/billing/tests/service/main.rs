@@ -7,6 +7,8 @@ mod accounts;
 mod audit_records;
 mod bad_input;
 mod corrections;
+mod credit;
+mod credit_storm;
 mod events;
 mod exports;
 mod holds;

@@ -14,9 +14,9 @@ use adspend_common::{
 use chrono::{DateTime, Utc};
 use pb::{
     account_service_client::AccountServiceClient, audit_service_client::AuditServiceClient,
-    auto_top_up_service_client::AutoTopUpServiceClient, event_service_client::EventServiceClient,
-    hold_service_client::HoldServiceClient, invoice_service_client::InvoiceServiceClient,
-    payment_service_client::PaymentServiceClient,
+    auto_top_up_service_client::AutoTopUpServiceClient, credit_service_client::CreditServiceClient,
+    event_service_client::EventServiceClient, hold_service_client::HoldServiceClient,
+    invoice_service_client::InvoiceServiceClient, payment_service_client::PaymentServiceClient,
     promised_payment_service_client::PromisedPaymentServiceClient,
     transaction_service_client::TransactionServiceClient,
     transfer_service_client::TransferServiceClient,
@@ -117,6 +117,7 @@ impl Caller {
     clients!(
         accounts: AccountServiceClient,
         audit: AuditServiceClient,
+        credit: CreditServiceClient,
         events: EventServiceClient,
         holds: HoldServiceClient,
         invoices: InvoiceServiceClient,

@@ -244,7 +244,8 @@ pub struct GetBalanceResponse {
     /// Frozen by a lien (R-100).
     #[prost(message, optional, tag = "3")]
     pub frozen: ::core::option::Option<super::super::super::google::r#type::Money>,
-    /// How far below zero spend may go (R-90).
+    /// How far below zero spend may go (R-90): the threshold less unpaid deferred invoices, zero while one is
+    /// overdue. Always zero at a moment of the past.
     #[prost(message, optional, tag = "4")]
     pub overdraft_threshold: ::core::option::Option<
         super::super::super::google::r#type::Money,
@@ -1951,6 +1952,1601 @@ pub mod audit_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "adspend.billing.v1.AuditService";
     impl<T> tonic::server::NamedService for AuditServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// AutoTopUp is what is set for a client.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AutoTopUp {
+    /// `accounts/{account}/autoTopUp`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What one top-up transfers; never a part of it.
+    #[prost(message, optional, tag = "2")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// Fires when the client's free money is this or less.
+    #[prost(message, optional, tag = "3")]
+    pub threshold: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The most that auto top-ups transfer in one period; transfers by hand do not count (R-116).
+    #[prost(message, optional, tag = "4")]
+    pub limit: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// What the limit is counted over.
+    #[prost(enumeration = "AutoTopUpPeriod", tag = "5")]
+    pub period: i32,
+    /// On or off.
+    #[prost(enumeration = "AutoTopUpState", tag = "6")]
+    pub state: i32,
+    /// Why it is off.
+    #[prost(enumeration = "AutoTopUpDisabledReason", tag = "7")]
+    pub disabled_reason: i32,
+    /// When it went off.
+    #[prost(message, optional, tag = "8")]
+    pub disable_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why it is on and does not fire; not set when nothing keeps it.
+    #[prost(enumeration = "AutoTopUpReason", tag = "9")]
+    pub waits_for: i32,
+    /// What it has transferred in the present period.
+    #[prost(message, optional, tag = "10")]
+    pub used: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The first day of the present period, MSK.
+    #[prost(message, optional, tag = "11")]
+    pub period_start_date: ::core::option::Option<
+        super::super::super::google::r#type::Date,
+    >,
+    /// When the settings or the state were last changed.
+    #[prost(message, optional, tag = "12")]
+    pub update_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// AutoTopUpRun is what came of it once.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AutoTopUpRun {
+    /// `accounts/{account}/autoTopUpRuns/{run}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What it did.
+    #[prost(enumeration = "AutoTopUpOutcome", tag = "2")]
+    pub outcome: i32,
+    /// Why it did not transfer.
+    #[prost(enumeration = "AutoTopUpReason", tag = "3")]
+    pub reason: i32,
+    /// What was transferred, or would have been.
+    #[prost(message, optional, tag = "4")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The limit then.
+    #[prost(message, optional, tag = "5")]
+    pub limit: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// What the period's transfers summed to afterwards.
+    #[prost(message, optional, tag = "6")]
+    pub used: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The number of the transfer in its period, from 1; 0 when nothing was transferred.
+    #[prost(int64, tag = "7")]
+    pub sequence: i64,
+    /// The first day of the period, MSK.
+    #[prost(message, optional, tag = "8")]
+    pub period_start_date: ::core::option::Option<
+        super::super::super::google::r#type::Date,
+    >,
+    /// The client's free money afterwards.
+    #[prost(message, optional, tag = "9")]
+    pub client_balance: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+    /// The agency's available money afterwards.
+    #[prost(message, optional, tag = "10")]
+    pub agency_balance: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+    /// When it ran.
+    #[prost(message, optional, tag = "11")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When the transfer was reversed.
+    #[prost(message, optional, tag = "12")]
+    pub reverse_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Request of SetAutoTopUp.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetAutoTopUpRequest {
+    /// The client: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// A positive amount in whole kopecks.
+    #[prost(message, optional, tag = "2")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// Zero or more, in whole kopecks.
+    #[prost(message, optional, tag = "3")]
+    pub threshold: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// At least the amount, in whole kopecks.
+    #[prost(message, optional, tag = "4")]
+    pub limit: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// What the limit is counted over.
+    #[prost(enumeration = "AutoTopUpPeriod", tag = "5")]
+    pub period: i32,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "6")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of SetAutoTopUp.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetAutoTopUpResponse {
+    /// What is set now; off again when the agency was short of money.
+    #[prost(message, optional, tag = "1")]
+    pub auto_top_up: ::core::option::Option<AutoTopUp>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+/// Request of GetAutoTopUp.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetAutoTopUpRequest {
+    /// The client: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+}
+/// Response of GetAutoTopUp.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetAutoTopUpResponse {
+    /// What is set.
+    #[prost(message, optional, tag = "1")]
+    pub auto_top_up: ::core::option::Option<AutoTopUp>,
+}
+/// Request of DisableAutoTopUp.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DisableAutoTopUpRequest {
+    /// The client: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of DisableAutoTopUp.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DisableAutoTopUpResponse {
+    /// What was set, now off.
+    #[prost(message, optional, tag = "1")]
+    pub auto_top_up: ::core::option::Option<AutoTopUp>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+/// Request of ListAutoTopUpRuns.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAutoTopUpRunsRequest {
+    /// The client: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// At most 1000; 50 when zero.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// From the previous page, with the same other fields.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Response of ListAutoTopUpRuns.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAutoTopUpRunsResponse {
+    /// Newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub auto_top_up_runs: ::prost::alloc::vec::Vec<AutoTopUpRun>,
+    /// Empty at the end, and only there.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// AutoTopUpPeriod is what the limit is counted over, Moscow time (R-114).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AutoTopUpPeriod {
+    /// Not set.
+    Unspecified = 0,
+    /// A day.
+    Day = 1,
+    /// Monday to Sunday.
+    Week = 2,
+    /// A calendar month.
+    Month = 3,
+}
+impl AutoTopUpPeriod {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUTO_TOP_UP_PERIOD_UNSPECIFIED",
+            Self::Day => "AUTO_TOP_UP_PERIOD_DAY",
+            Self::Week => "AUTO_TOP_UP_PERIOD_WEEK",
+            Self::Month => "AUTO_TOP_UP_PERIOD_MONTH",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUTO_TOP_UP_PERIOD_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUTO_TOP_UP_PERIOD_DAY" => Some(Self::Day),
+            "AUTO_TOP_UP_PERIOD_WEEK" => Some(Self::Week),
+            "AUTO_TOP_UP_PERIOD_MONTH" => Some(Self::Month),
+            _ => None,
+        }
+    }
+}
+/// AutoTopUpState is whether it fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AutoTopUpState {
+    /// Not set.
+    Unspecified = 0,
+    /// On; `waits_for` may keep it from firing for a while.
+    Enabled = 1,
+    /// Off until SetAutoTopUp.
+    Disabled = 2,
+}
+impl AutoTopUpState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUTO_TOP_UP_STATE_UNSPECIFIED",
+            Self::Enabled => "AUTO_TOP_UP_STATE_ENABLED",
+            Self::Disabled => "AUTO_TOP_UP_STATE_DISABLED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUTO_TOP_UP_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUTO_TOP_UP_STATE_ENABLED" => Some(Self::Enabled),
+            "AUTO_TOP_UP_STATE_DISABLED" => Some(Self::Disabled),
+            _ => None,
+        }
+    }
+}
+/// AutoTopUpDisabledReason is why it is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AutoTopUpDisabledReason {
+    /// Not set: it is on.
+    Unspecified = 0,
+    /// DisableAutoTopUp was called.
+    Requested = 1,
+    /// The agency had less than the amount when it was to fire (R-113).
+    InsufficientFunds = 2,
+    /// The client has left the agency.
+    Detached = 3,
+}
+impl AutoTopUpDisabledReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUTO_TOP_UP_DISABLED_REASON_UNSPECIFIED",
+            Self::Requested => "AUTO_TOP_UP_DISABLED_REASON_REQUESTED",
+            Self::InsufficientFunds => "AUTO_TOP_UP_DISABLED_REASON_INSUFFICIENT_FUNDS",
+            Self::Detached => "AUTO_TOP_UP_DISABLED_REASON_DETACHED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUTO_TOP_UP_DISABLED_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUTO_TOP_UP_DISABLED_REASON_REQUESTED" => Some(Self::Requested),
+            "AUTO_TOP_UP_DISABLED_REASON_INSUFFICIENT_FUNDS" => {
+                Some(Self::InsufficientFunds)
+            }
+            "AUTO_TOP_UP_DISABLED_REASON_DETACHED" => Some(Self::Detached),
+            _ => None,
+        }
+    }
+}
+/// AutoTopUpReason is why it did not fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AutoTopUpReason {
+    /// Not set.
+    Unspecified = 0,
+    /// One more would be above the limit of the period; it goes on with the next one (R-112).
+    LimitUsedUp = 1,
+    /// The agency has an overdue promised payment; it goes on when that is repaid (R-72).
+    PromiseOverdue = 2,
+    /// The agency or the client is blocked; it goes on when neither is.
+    AccountBlocked = 3,
+    /// The agency had less than the amount; it is off (R-113).
+    InsufficientFunds = 4,
+}
+impl AutoTopUpReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUTO_TOP_UP_REASON_UNSPECIFIED",
+            Self::LimitUsedUp => "AUTO_TOP_UP_REASON_LIMIT_USED_UP",
+            Self::PromiseOverdue => "AUTO_TOP_UP_REASON_PROMISE_OVERDUE",
+            Self::AccountBlocked => "AUTO_TOP_UP_REASON_ACCOUNT_BLOCKED",
+            Self::InsufficientFunds => "AUTO_TOP_UP_REASON_INSUFFICIENT_FUNDS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUTO_TOP_UP_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUTO_TOP_UP_REASON_LIMIT_USED_UP" => Some(Self::LimitUsedUp),
+            "AUTO_TOP_UP_REASON_PROMISE_OVERDUE" => Some(Self::PromiseOverdue),
+            "AUTO_TOP_UP_REASON_ACCOUNT_BLOCKED" => Some(Self::AccountBlocked),
+            "AUTO_TOP_UP_REASON_INSUFFICIENT_FUNDS" => Some(Self::InsufficientFunds),
+            _ => None,
+        }
+    }
+}
+/// AutoTopUpOutcome is what a run did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AutoTopUpOutcome {
+    /// Not set.
+    Unspecified = 0,
+    /// The amount went from the agency to the client.
+    Transferred = 1,
+    /// It was due and did not fire; it stays on.
+    Skipped = 2,
+    /// It was due, the agency was short of money, and it is off.
+    SwitchedOff = 3,
+}
+impl AutoTopUpOutcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUTO_TOP_UP_OUTCOME_UNSPECIFIED",
+            Self::Transferred => "AUTO_TOP_UP_OUTCOME_TRANSFERRED",
+            Self::Skipped => "AUTO_TOP_UP_OUTCOME_SKIPPED",
+            Self::SwitchedOff => "AUTO_TOP_UP_OUTCOME_SWITCHED_OFF",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUTO_TOP_UP_OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUTO_TOP_UP_OUTCOME_TRANSFERRED" => Some(Self::Transferred),
+            "AUTO_TOP_UP_OUTCOME_SKIPPED" => Some(Self::Skipped),
+            "AUTO_TOP_UP_OUTCOME_SWITCHED_OFF" => Some(Self::SwitchedOff),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod auto_top_up_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// AutoTopUpService lets an agency fund a client by itself when the client's money runs low (R-110..R-119).
+    ///
+    /// What counts is the client's free money: what GetBalance calls `available`, with held money out of it
+    /// already. It is looked at whenever it goes down, and after every change of the settings.
+    #[derive(Debug, Clone)]
+    pub struct AutoTopUpServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl AutoTopUpServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> AutoTopUpServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> AutoTopUpServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            AutoTopUpServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Sets amount, threshold, limit and period, and switches the auto top-up on. When the client has too little
+        /// already it fires at once, and again while that is so and the limit allows. What the present period has
+        /// used is kept (R-119).
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/shop","amount":{"currency_code":"RUB","units":"500"},"threshold":{"currency_code":"RUB"},"limit":{"currency_code":"RUB","units":"2000"},"period":"AUTO_TOP_UP_PERIOD_DAY","request_id":"top-up-1"}' localhost:7401 adspend.billing.v1.AutoTopUpService/SetAutoTopUp
+        /// ```
+        pub async fn set_auto_top_up(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetAutoTopUpRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetAutoTopUpResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.AutoTopUpService/SetAutoTopUp",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.AutoTopUpService",
+                        "SetAutoTopUp",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns what is set for a client and how it stands.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/shop"}' localhost:7401 adspend.billing.v1.AutoTopUpService/GetAutoTopUp
+        /// ```
+        pub async fn get_auto_top_up(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetAutoTopUpRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetAutoTopUpResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.AutoTopUpService/GetAutoTopUp",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.AutoTopUpService",
+                        "GetAutoTopUp",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Switches the auto top-up off; the settings stay to be read.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/shop","request_id":"top-up-2"}' localhost:7401 adspend.billing.v1.AutoTopUpService/DisableAutoTopUp
+        /// ```
+        pub async fn disable_auto_top_up(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DisableAutoTopUpRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DisableAutoTopUpResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.AutoTopUpService/DisableAutoTopUp",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.AutoTopUpService",
+                        "DisableAutoTopUp",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists what came of it, newest first: transfers, skips (once a period for each reason), and when it
+        /// switched itself off.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/shop"}' localhost:7401 adspend.billing.v1.AutoTopUpService/ListAutoTopUpRuns
+        /// ```
+        pub async fn list_auto_top_up_runs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAutoTopUpRunsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAutoTopUpRunsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.AutoTopUpService/ListAutoTopUpRuns",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.AutoTopUpService",
+                        "ListAutoTopUpRuns",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod auto_top_up_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with AutoTopUpServiceServer.
+    #[async_trait]
+    pub trait AutoTopUpService: std::marker::Send + std::marker::Sync + 'static {
+        /// Sets amount, threshold, limit and period, and switches the auto top-up on. When the client has too little
+        /// already it fires at once, and again while that is so and the limit allows. What the present period has
+        /// used is kept (R-119).
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/shop","amount":{"currency_code":"RUB","units":"500"},"threshold":{"currency_code":"RUB"},"limit":{"currency_code":"RUB","units":"2000"},"period":"AUTO_TOP_UP_PERIOD_DAY","request_id":"top-up-1"}' localhost:7401 adspend.billing.v1.AutoTopUpService/SetAutoTopUp
+        /// ```
+        async fn set_auto_top_up(
+            &self,
+            request: tonic::Request<super::SetAutoTopUpRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetAutoTopUpResponse>,
+            tonic::Status,
+        >;
+        /// Returns what is set for a client and how it stands.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/shop"}' localhost:7401 adspend.billing.v1.AutoTopUpService/GetAutoTopUp
+        /// ```
+        async fn get_auto_top_up(
+            &self,
+            request: tonic::Request<super::GetAutoTopUpRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetAutoTopUpResponse>,
+            tonic::Status,
+        >;
+        /// Switches the auto top-up off; the settings stay to be read.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/shop","request_id":"top-up-2"}' localhost:7401 adspend.billing.v1.AutoTopUpService/DisableAutoTopUp
+        /// ```
+        async fn disable_auto_top_up(
+            &self,
+            request: tonic::Request<super::DisableAutoTopUpRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DisableAutoTopUpResponse>,
+            tonic::Status,
+        >;
+        /// Lists what came of it, newest first: transfers, skips (once a period for each reason), and when it
+        /// switched itself off.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/shop"}' localhost:7401 adspend.billing.v1.AutoTopUpService/ListAutoTopUpRuns
+        /// ```
+        async fn list_auto_top_up_runs(
+            &self,
+            request: tonic::Request<super::ListAutoTopUpRunsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAutoTopUpRunsResponse>,
+            tonic::Status,
+        >;
+    }
+    /// AutoTopUpService lets an agency fund a client by itself when the client's money runs low (R-110..R-119).
+    ///
+    /// What counts is the client's free money: what GetBalance calls `available`, with held money out of it
+    /// already. It is looked at whenever it goes down, and after every change of the settings.
+    #[derive(Debug)]
+    pub struct AutoTopUpServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> AutoTopUpServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for AutoTopUpServiceServer<T>
+    where
+        T: AutoTopUpService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/adspend.billing.v1.AutoTopUpService/SetAutoTopUp" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetAutoTopUpSvc<T: AutoTopUpService>(pub Arc<T>);
+                    impl<
+                        T: AutoTopUpService,
+                    > tonic::server::UnaryService<super::SetAutoTopUpRequest>
+                    for SetAutoTopUpSvc<T> {
+                        type Response = super::SetAutoTopUpResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetAutoTopUpRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AutoTopUpService>::set_auto_top_up(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetAutoTopUpSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.AutoTopUpService/GetAutoTopUp" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetAutoTopUpSvc<T: AutoTopUpService>(pub Arc<T>);
+                    impl<
+                        T: AutoTopUpService,
+                    > tonic::server::UnaryService<super::GetAutoTopUpRequest>
+                    for GetAutoTopUpSvc<T> {
+                        type Response = super::GetAutoTopUpResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetAutoTopUpRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AutoTopUpService>::get_auto_top_up(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetAutoTopUpSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.AutoTopUpService/DisableAutoTopUp" => {
+                    #[allow(non_camel_case_types)]
+                    struct DisableAutoTopUpSvc<T: AutoTopUpService>(pub Arc<T>);
+                    impl<
+                        T: AutoTopUpService,
+                    > tonic::server::UnaryService<super::DisableAutoTopUpRequest>
+                    for DisableAutoTopUpSvc<T> {
+                        type Response = super::DisableAutoTopUpResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DisableAutoTopUpRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AutoTopUpService>::disable_auto_top_up(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DisableAutoTopUpSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.AutoTopUpService/ListAutoTopUpRuns" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAutoTopUpRunsSvc<T: AutoTopUpService>(pub Arc<T>);
+                    impl<
+                        T: AutoTopUpService,
+                    > tonic::server::UnaryService<super::ListAutoTopUpRunsRequest>
+                    for ListAutoTopUpRunsSvc<T> {
+                        type Response = super::ListAutoTopUpRunsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAutoTopUpRunsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AutoTopUpService>::list_auto_top_up_runs(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAutoTopUpRunsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for AutoTopUpServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "adspend.billing.v1.AutoTopUpService";
+    impl<T> tonic::server::NamedService for AutoTopUpServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// CreditTerms is the credit of an account as it stands now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreditTerms {
+    /// `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+    /// What an operator granted.
+    #[prost(message, optional, tag = "2")]
+    pub granted_amount: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+    /// What the owner has set; zero when off.
+    #[prost(message, optional, tag = "3")]
+    pub threshold: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// How far below zero spend may go now: the threshold less unpaid deferred invoices (R-98), zero while one
+    /// is overdue.
+    #[prost(message, optional, tag = "4")]
+    pub effective_threshold: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+    /// Unpaid deferred invoices.
+    #[prost(message, optional, tag = "5")]
+    pub deferred_debt: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+    /// The most that a threshold may be set to, and a deferred invoice be issued for: the grant less unpaid
+    /// deferred invoices (R-93).
+    #[prost(message, optional, tag = "6")]
+    pub available_amount: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+    /// A deferred invoice is overdue: unspent money is frozen, and there is no credit (R-100, R-101).
+    #[prost(bool, tag = "7")]
+    pub overdue: bool,
+    /// The last day of payment of the unpaid deferred invoice that is due first, inclusive, MSK.
+    #[prost(message, optional, tag = "8")]
+    pub due_date: ::core::option::Option<super::super::super::google::r#type::Date>,
+    /// From when on the threshold may be changed again, when it may not be now (R-95).
+    #[prost(message, optional, tag = "9")]
+    pub threshold_change_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When frozen money goes back, once nothing is overdue (R-100).
+    #[prost(message, optional, tag = "10")]
+    pub unfreeze_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why the threshold may not be changed now: every reason, such as DEFERRED_OVERDUE.
+    #[prost(string, repeated, tag = "11")]
+    pub threshold_refusals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why no deferred invoice is issued now: every reason, such as THRESHOLD_ON.
+    #[prost(string, repeated, tag = "12")]
+    pub deferral_refusals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Request of GetCreditTerms.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetCreditTermsRequest {
+    /// `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// Response of GetCreditTerms.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetCreditTermsResponse {
+    /// The terms.
+    #[prost(message, optional, tag = "1")]
+    pub credit_terms: ::core::option::Option<CreditTerms>,
+}
+/// Request of SetCreditTerms.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetCreditTermsRequest {
+    /// A direct advertiser: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Zero or more in whole kopecks: what may be owed on deferred invoices and the overdraft together.
+    #[prost(message, optional, tag = "2")]
+    pub granted_amount: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of SetCreditTerms.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetCreditTermsResponse {
+    /// The terms after the change.
+    #[prost(message, optional, tag = "1")]
+    pub credit_terms: ::core::option::Option<CreditTerms>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+/// Request of SetOverdraftThreshold.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetOverdraftThresholdRequest {
+    /// `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Zero or more in whole kopecks; zero turns it off.
+    #[prost(message, optional, tag = "2")]
+    pub threshold: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of SetOverdraftThreshold.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetOverdraftThresholdResponse {
+    /// The terms after the change.
+    #[prost(message, optional, tag = "1")]
+    pub credit_terms: ::core::option::Option<CreditTerms>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+/// Generated client implementations.
+pub mod credit_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// CreditService lets a direct advertiser spend before it pays (R-90..R-104): deferred invoices, which are
+    /// issued by InvoiceService, and the overdraft threshold. Both come out of one sum that an operator grants.
+    #[derive(Debug, Clone)]
+    pub struct CreditServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl CreditServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> CreditServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> CreditServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            CreditServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Returns what was granted, what of it is used, and what may be done with it now. Nothing is granted by
+        /// default.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/credited"}' localhost:7401 adspend.billing.v1.CreditService/GetCreditTerms
+        /// ```
+        pub async fn get_credit_terms(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetCreditTermsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetCreditTermsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.CreditService/GetCreditTerms",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.CreditService", "GetCreditTerms"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Grants a sum to a direct advertiser in place of what was granted before; zero takes it back. A threshold
+        /// above the new sum sinks to it, unless that would be below what is owed on it.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/credited","granted_amount":{"currency_code":"RUB","units":"50000"},"request_id":"grant-1"}' localhost:7401 adspend.billing.v1.CreditService/SetCreditTerms
+        /// ```
+        pub async fn set_credit_terms(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetCreditTermsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetCreditTermsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.CreditService/SetCreditTerms",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.CreditService", "SetCreditTerms"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sets how far below zero spend may go (R-90), or turns it off with zero. Not above the grant less unpaid
+        /// deferred invoices (R-93), not below the present debt; off at a positive balance only; not within 24 hours
+        /// after a deferred invoice was repaid (R-95), nor while one is overdue.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/credited","threshold":{"currency_code":"RUB","units":"10000"},"request_id":"threshold-1"}' localhost:7401 adspend.billing.v1.CreditService/SetOverdraftThreshold
+        /// ```
+        pub async fn set_overdraft_threshold(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetOverdraftThresholdRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetOverdraftThresholdResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.CreditService/SetOverdraftThreshold",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.CreditService",
+                        "SetOverdraftThreshold",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod credit_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with CreditServiceServer.
+    #[async_trait]
+    pub trait CreditService: std::marker::Send + std::marker::Sync + 'static {
+        /// Returns what was granted, what of it is used, and what may be done with it now. Nothing is granted by
+        /// default.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/credited"}' localhost:7401 adspend.billing.v1.CreditService/GetCreditTerms
+        /// ```
+        async fn get_credit_terms(
+            &self,
+            request: tonic::Request<super::GetCreditTermsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetCreditTermsResponse>,
+            tonic::Status,
+        >;
+        /// Grants a sum to a direct advertiser in place of what was granted before; zero takes it back. A threshold
+        /// above the new sum sinks to it, unless that would be below what is owed on it.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/credited","granted_amount":{"currency_code":"RUB","units":"50000"},"request_id":"grant-1"}' localhost:7401 adspend.billing.v1.CreditService/SetCreditTerms
+        /// ```
+        async fn set_credit_terms(
+            &self,
+            request: tonic::Request<super::SetCreditTermsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetCreditTermsResponse>,
+            tonic::Status,
+        >;
+        /// Sets how far below zero spend may go (R-90), or turns it off with zero. Not above the grant less unpaid
+        /// deferred invoices (R-93), not below the present debt; off at a positive balance only; not within 24 hours
+        /// after a deferred invoice was repaid (R-95), nor while one is overdue.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/credited","threshold":{"currency_code":"RUB","units":"10000"},"request_id":"threshold-1"}' localhost:7401 adspend.billing.v1.CreditService/SetOverdraftThreshold
+        /// ```
+        async fn set_overdraft_threshold(
+            &self,
+            request: tonic::Request<super::SetOverdraftThresholdRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetOverdraftThresholdResponse>,
+            tonic::Status,
+        >;
+    }
+    /// CreditService lets a direct advertiser spend before it pays (R-90..R-104): deferred invoices, which are
+    /// issued by InvoiceService, and the overdraft threshold. Both come out of one sum that an operator grants.
+    #[derive(Debug)]
+    pub struct CreditServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> CreditServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for CreditServiceServer<T>
+    where
+        T: CreditService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/adspend.billing.v1.CreditService/GetCreditTerms" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetCreditTermsSvc<T: CreditService>(pub Arc<T>);
+                    impl<
+                        T: CreditService,
+                    > tonic::server::UnaryService<super::GetCreditTermsRequest>
+                    for GetCreditTermsSvc<T> {
+                        type Response = super::GetCreditTermsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetCreditTermsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CreditService>::get_credit_terms(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetCreditTermsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.CreditService/SetCreditTerms" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetCreditTermsSvc<T: CreditService>(pub Arc<T>);
+                    impl<
+                        T: CreditService,
+                    > tonic::server::UnaryService<super::SetCreditTermsRequest>
+                    for SetCreditTermsSvc<T> {
+                        type Response = super::SetCreditTermsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetCreditTermsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CreditService>::set_credit_terms(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetCreditTermsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.CreditService/SetOverdraftThreshold" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetOverdraftThresholdSvc<T: CreditService>(pub Arc<T>);
+                    impl<
+                        T: CreditService,
+                    > tonic::server::UnaryService<super::SetOverdraftThresholdRequest>
+                    for SetOverdraftThresholdSvc<T> {
+                        type Response = super::SetOverdraftThresholdResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetOverdraftThresholdRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CreditService>::set_overdraft_threshold(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetOverdraftThresholdSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for CreditServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "adspend.billing.v1.CreditService";
+    impl<T> tonic::server::NamedService for CreditServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
@@ -3856,7 +5452,8 @@ pub struct Invoice {
     /// The INN that must pay.
     #[prost(string, tag = "7")]
     pub payer_inn: ::prost::alloc::string::String,
-    /// The recommended last day of payment; nothing happens after it (R-46).
+    /// The recommended last day of payment; nothing happens after it (R-46). The money of a deferred invoice
+    /// must have arrived on it: from 00:00 MSK of the next day it is overdue (R-99, R-100).
     #[prost(message, optional, tag = "8")]
     pub pay_by: ::core::option::Option<super::super::super::google::r#type::Date>,
     /// When it was issued.
@@ -3960,6 +5557,8 @@ pub enum InvoiceTerms {
     Unspecified = 0,
     /// Credited when the payment has arrived.
     Prepaid = 1,
+    /// Credited at once, to be paid within 15 calendar days, exactly and by the payer (R-99).
+    Deferred = 2,
 }
 impl InvoiceTerms {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3970,6 +5569,7 @@ impl InvoiceTerms {
         match self {
             Self::Unspecified => "INVOICE_TERMS_UNSPECIFIED",
             Self::Prepaid => "INVOICE_TERMS_PREPAID",
+            Self::Deferred => "INVOICE_TERMS_DEFERRED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3977,6 +5577,7 @@ impl InvoiceTerms {
         match value {
             "INVOICE_TERMS_UNSPECIFIED" => Some(Self::Unspecified),
             "INVOICE_TERMS_PREPAID" => Some(Self::Prepaid),
+            "INVOICE_TERMS_DEFERRED" => Some(Self::Deferred),
             _ => None,
         }
     }
@@ -3993,6 +5594,8 @@ pub enum InvoiceState {
     Paid = 2,
     /// Cancelled; final.
     Cancelled = 3,
+    /// Deferred, and not paid by the end of its last day, MSK.
+    Overdue = 4,
 }
 impl InvoiceState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -4005,6 +5608,7 @@ impl InvoiceState {
             Self::Issued => "INVOICE_STATE_ISSUED",
             Self::Paid => "INVOICE_STATE_PAID",
             Self::Cancelled => "INVOICE_STATE_CANCELLED",
+            Self::Overdue => "INVOICE_STATE_OVERDUE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -4014,6 +5618,7 @@ impl InvoiceState {
             "INVOICE_STATE_ISSUED" => Some(Self::Issued),
             "INVOICE_STATE_PAID" => Some(Self::Paid),
             "INVOICE_STATE_CANCELLED" => Some(Self::Cancelled),
+            "INVOICE_STATE_OVERDUE" => Some(Self::Overdue),
             _ => None,
         }
     }
@@ -4029,7 +5634,7 @@ pub mod invoice_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// InvoiceService issues invoices for prepayment (R-40..R-53).
+    /// InvoiceService issues invoices for prepayment (R-40..R-53) and deferred ones (R-97..R-102).
     #[derive(Debug, Clone)]
     pub struct InvoiceServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -4110,7 +5715,8 @@ pub mod invoice_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Issues an invoice to an agency or a direct advertiser; a client of an agency cannot be invoiced (R-10).
+        /// Issues an invoice to an agency or a direct advertiser; a client of an agency cannot be invoiced (R-10). A
+        /// deferred one takes a grant (see CreditService), is credited at once, and is repaid by its own payment only.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"parent":"accounts/north","amount":{"currency_code":"RUB","units":"45000"},"terms":"INVOICE_TERMS_PREPAID","request_id":"inv-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CreateInvoice
@@ -4203,7 +5809,7 @@ pub mod invoice_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Cancels an unpaid invoice. A payment that names it afterwards stays unallocated.
+        /// Cancels an unpaid prepaid invoice. A payment that names it afterwards stays unallocated.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000","request_id":"cancel-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CancelInvoice
@@ -4249,7 +5855,8 @@ pub mod invoice_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with InvoiceServiceServer.
     #[async_trait]
     pub trait InvoiceService: std::marker::Send + std::marker::Sync + 'static {
-        /// Issues an invoice to an agency or a direct advertiser; a client of an agency cannot be invoiced (R-10).
+        /// Issues an invoice to an agency or a direct advertiser; a client of an agency cannot be invoiced (R-10). A
+        /// deferred one takes a grant (see CreditService), is credited at once, and is repaid by its own payment only.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"parent":"accounts/north","amount":{"currency_code":"RUB","units":"45000"},"terms":"INVOICE_TERMS_PREPAID","request_id":"inv-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CreateInvoice
@@ -4285,7 +5892,7 @@ pub mod invoice_service_server {
             tonic::Response<super::ListInvoicesResponse>,
             tonic::Status,
         >;
-        /// Cancels an unpaid invoice. A payment that names it afterwards stays unallocated.
+        /// Cancels an unpaid prepaid invoice. A payment that names it afterwards stays unallocated.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000","request_id":"cancel-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CancelInvoice
@@ -4298,7 +5905,7 @@ pub mod invoice_service_server {
             tonic::Status,
         >;
     }
-    /// InvoiceService issues invoices for prepayment (R-40..R-53).
+    /// InvoiceService issues invoices for prepayment (R-40..R-53) and deferred ones (R-97..R-102).
     #[derive(Debug)]
     pub struct InvoiceServiceServer<T> {
         inner: Arc<T>,
@@ -6531,7 +8138,7 @@ pub enum TransactionType {
     Deposit = 1,
     /// Money was spent on ads.
     Charge = 2,
-    /// A promised payment was taken.
+    /// A promised payment was taken, or a deferred invoice issued.
     DepositCredit = 3,
     /// A promised payment was repaid, by hand or out of a payment.
     ChargeCredit = 4,

@@ -141,6 +141,20 @@ pub enum Reason {
     NotReversible = 82,
     /// The transaction was reversed before.
     AlreadyReversed = 83,
+    /// FAILED_PRECONDITION: the account has no credit to use; the metadata says why.
+    CreditNotAvailable = 60,
+    /// FAILED_PRECONDITION: a deferred invoice is overdue.
+    DeferredOverdue = 61,
+    /// FAILED_PRECONDITION: the threshold would not cover the present debt; the metadata names the least.
+    ThresholdBelowDebt = 62,
+    /// FAILED_PRECONDITION: a deferred invoice was repaid less than 24 hours ago; the metadata says until when.
+    ThresholdLocked = 63,
+    /// FAILED_PRECONDITION: no deferred invoice is taken while an overdraft threshold is on.
+    ThresholdOn = 64,
+    /// FAILED_PRECONDITION: the threshold is turned off at a positive balance only.
+    BalanceNotPositive = 65,
+    /// FAILED_PRECONDITION: a deferred invoice cannot be cancelled, its money is credited.
+    InvoiceDeferred = 66,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -201,6 +215,13 @@ impl Reason {
             Self::MoneyIsHeld => "REASON_MONEY_IS_HELD",
             Self::NotReversible => "REASON_NOT_REVERSIBLE",
             Self::AlreadyReversed => "REASON_ALREADY_REVERSED",
+            Self::CreditNotAvailable => "REASON_CREDIT_NOT_AVAILABLE",
+            Self::DeferredOverdue => "REASON_DEFERRED_OVERDUE",
+            Self::ThresholdBelowDebt => "REASON_THRESHOLD_BELOW_DEBT",
+            Self::ThresholdLocked => "REASON_THRESHOLD_LOCKED",
+            Self::ThresholdOn => "REASON_THRESHOLD_ON",
+            Self::BalanceNotPositive => "REASON_BALANCE_NOT_POSITIVE",
+            Self::InvoiceDeferred => "REASON_INVOICE_DEFERRED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -258,6 +279,13 @@ impl Reason {
             "REASON_MONEY_IS_HELD" => Some(Self::MoneyIsHeld),
             "REASON_NOT_REVERSIBLE" => Some(Self::NotReversible),
             "REASON_ALREADY_REVERSED" => Some(Self::AlreadyReversed),
+            "REASON_CREDIT_NOT_AVAILABLE" => Some(Self::CreditNotAvailable),
+            "REASON_DEFERRED_OVERDUE" => Some(Self::DeferredOverdue),
+            "REASON_THRESHOLD_BELOW_DEBT" => Some(Self::ThresholdBelowDebt),
+            "REASON_THRESHOLD_LOCKED" => Some(Self::ThresholdLocked),
+            "REASON_THRESHOLD_ON" => Some(Self::ThresholdOn),
+            "REASON_BALANCE_NOT_POSITIVE" => Some(Self::BalanceNotPositive),
+            "REASON_INVOICE_DEFERRED" => Some(Self::InvoiceDeferred),
             _ => None,
         }
     }

@@ -77,7 +77,7 @@ fn encode_figures(figures: &Figures) -> pb::GetBalanceResponse {
         overdraft_threshold: money(figures.overdraft),
         available: Some(rpc::balance(figures.available(), currency)),
         promised_debt: money(figures.promised_debt),
-        deferred_debt: money(adspend_common::money::Money::ZERO),
+        deferred_debt: money(figures.deferred_debt),
         as_of: Some(rpc::timestamp(figures.at)),
     }
 }

@@ -16,8 +16,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    AccountKey, AccountNo, Actor, Kind, Leg, Place, Posted, Posting, Refusal, Row, State, TenantNo,
-    journal::Journal, posting_id, rules::Fold,
+    AccountKey, AccountNo, Actor, CreditLine, Kind, Leg, Place, Posted, Posting, Refusal, Row,
+    State, TenantNo, journal::Journal, posting_id, rules::Fold,
 };
 
 pub(super) use read::any_booked;
@@ -58,7 +58,7 @@ pub async fn set_state(tx: &Tx<'_>, key: AccountKey, state: State) -> Result<(),
 const LOCK: &str = "-- ledger.lock
 SELECT b.tenant_id, b.account_id, b.main_micros, b.version, b.last_at, b.held_micros,
        b.frozen_micros, b.late_micros, b.overdraft_micros, b.hold_expires_at, b.state,
-       b.top_up_at_micros
+       b.top_up_at_micros, b.overdue, b.credit_at
 FROM unnest($1::bigint[], $2::bigint[]) AS k (tenant_id, account_id)
 JOIN ledger_balance b ON b.tenant_id = k.tenant_id AND b.account_id = k.account_id
 ORDER BY b.account_id, b.tenant_id
@@ -81,6 +81,8 @@ fn row(sql: &SqlRow) -> Result<Row, db::Error> {
         hold_expires_at: sql.get(9),
         state: State::from_number(sql.get(10)).ok_or_else(|| broken("a state"))?,
         top_up_at: sql.get(11),
+        overdue: sql.get(12),
+        credit_at: sql.get(13),
     })
 }
 
@@ -92,6 +94,10 @@ pub struct Locked {
     versions: HashMap<AccountKey, i64>,
     posted: Vec<(TenantNo, i64, Posted)>,
     journal: Journal,
+    /// Accounts whose credit line is to be written.
+    credit: Vec<AccountKey>,
+    /// What has gone under the lien.
+    liens: Vec<(AccountKey, Money)>,
 }
 
 impl Locked {
@@ -133,10 +139,53 @@ impl Locked {
     pub fn set_hold_expiry(&mut self, key: AccountKey, at: Option<DateTime<Utc>>) {
         self.fold.set_hold_expiry(key, at);
     }
+
+    /// Sets what the account's credit is from now on; [`write()`] makes it real. A threshold that grows is
+    /// of use to later transactions only: the database sees this one's money before its credit.
+    pub fn set_credit(&mut self, key: AccountKey, line: CreditLine) {
+        self.fold.set_credit(key, line);
+        if !self.credit.contains(&key) {
+            self.credit.push(key);
+        }
+    }
+
+    /// Free money of accounts with an overdue invoice goes under the lien (R-100), wherever in this
+    /// transaction it came from.
+    fn take_liens(&mut self) -> Result<(), db::Error> {
+        let free = |row: &Row| row.main.as_money().filter(|free| row.overdue && !free.is_zero());
+        let liens: Vec<(AccountKey, i64, Money)> = self
+            .fold
+            .rows()
+            .iter()
+            .filter_map(|row| Some((row.key, row.version, free(row)?)))
+            .collect();
+        if !liens.is_empty() {
+            self.journal.begin_unasked();
+        }
+        for (key, version, amount) in liens {
+            let subject = format!("{}/{version}", key.account.0);
+            let posting = Posting {
+                id: posting_id(key.tenant, "credit.take_lien", &subject),
+                tenant: key.tenant,
+                legs: vec![Leg {
+                    kind: Kind::LienTaken,
+                    from: Place::Main(key.account),
+                    to: Place::Frozen(key.account),
+                    amount,
+                    object: None,
+                }],
+                payload_hash: 0,
+            };
+            self.post(&posting).map_err(|_| broken("free money that cannot be frozen"))?;
+            self.liens.push((key, amount));
+        }
+        Ok(())
+    }
 }
 
 /// Locks the balance rows of these accounts, in the order of their numbers, and gives back what holds of
-/// theirs have had their time (expiry is a fact of time; no job needs to have run). Accounts without a row
+/// theirs have had their time (expiry is a fact of time; no job needs to have run); what has fallen due of
+/// their credit is booked the same way. Accounts without a row
 /// are left out: posting to them is refused.
 pub async fn lock(
     tx: &Tx<'_>,
@@ -156,15 +205,25 @@ pub async fn lock(
         .filter(|row| row.hold_expires_at.is_some_and(|at| at <= now))
         .map(|row| row.key)
         .collect();
+    let credit: Vec<AccountKey> = rows
+        .iter()
+        .filter(|row| row.credit_at.is_some_and(|at| at <= now))
+        .map(|row| row.key)
+        .collect();
     let mut locked = Locked {
         now,
         fold: Fold::new(now, rows),
         versions,
         posted: Vec::new(),
         journal: Journal::default(),
+        credit: Vec::new(),
+        liens: Vec::new(),
     };
     if !due.is_empty() {
         expire_holds(tx, now, &mut locked, &due).await?;
+    }
+    for key in credit {
+        crate::credit::fall_due(tx, now, &mut locked, key).await?;
     }
     Ok(locked)
 }

@@ -51,18 +51,21 @@ pub(in crate::ledger) enum Written {
 
 /// Writes everything that was posted. An id that exists already is an error here: a feature that comes this
 /// way has found its repeats by its request row.
-pub async fn write(tx: &Tx<'_>, locked: Locked) -> Result<(), Error> {
-    match write_new(tx, &locked).await? {
+pub async fn write(tx: &Tx<'_>, mut locked: Locked) -> Result<(), Error> {
+    match write_new(tx, &mut locked).await? {
         Written::All => Ok(()),
         Written::Repeated => Err(Error::Refused(Refusal::RequestIdReused)),
     }
 }
 
-/// The fused write: one statement, arrays only, and a count of balances that must match.
+/// The fused write: one statement, arrays only, and a count of balances that must match. Another one only
+/// when credit lines have changed.
 pub(in crate::ledger) async fn write_new(
     tx: &Tx<'_>,
-    locked: &Locked,
+    locked: &mut Locked,
 ) -> Result<Written, db::Error> {
+    locked.take_liens()?;
+    let locked = &*locked;
     let legs = LegColumns::of(&locked.posted);
     let balances = BalanceColumns::of(locked.fold.changed(), &locked.versions);
     let (who, postings, digest) = match locked.journal.row() {
@@ -70,6 +73,7 @@ pub(in crate::ledger) async fn write_new(
         None => (None, None, None),
     };
     if legs.ids.is_empty() && balances.tenants.is_empty() {
+        write_credit(tx, locked).await?;
         return Ok(Written::All);
     }
     let wrote = tx
@@ -113,6 +117,7 @@ pub(in crate::ledger) async fn write_new(
         .await;
     match wrote {
         Ok(rows) if rows == balances.tenants.len() as u64 => {
+            write_credit(tx, locked).await?;
             top_ups::mark_due(tx, locked.now, locked.fold.changed()).await?;
             Ok(Written::All)
         }
@@ -120,6 +125,26 @@ pub(in crate::ledger) async fn write_new(
         Err(error) if error.constraint() == Some(LEG_KEY) => Ok(Written::Repeated),
         Err(error) => Err(error),
     }
+}
+
+const WRITE_CREDIT: &str = "-- ledger.write_credit
+UPDATE ledger_balance SET overdraft_micros = $3, overdue = $4, credit_at = $5
+WHERE tenant_id = $1 AND account_id = $2";
+
+/// After the money: a threshold that sinks by an invoice sinks only when the invoice's money is there.
+async fn write_credit(tx: &Tx<'_>, locked: &Locked) -> Result<(), db::Error> {
+    for key in &locked.credit {
+        let Some(row) = locked.fold.row(*key) else { continue };
+        let (tenant, account) = (key.tenant.0, key.account.0);
+        let Row { overdraft, overdue, credit_at, .. } = row;
+        let set =
+            tx.execute(WRITE_CREDIT, &[&tenant, &account, overdraft, overdue, credit_at]).await?;
+        db::exactly_one(set, "ledger.write_credit")?;
+    }
+    if !locked.liens.is_empty() {
+        crate::credit::frozen(tx, locked.now, &locked.liens).await?;
+    }
+    Ok(())
 }
 
 /// A counter-account has no running balance.
