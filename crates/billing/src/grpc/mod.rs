@@ -32,6 +32,7 @@ use crate::{
 
 mod accounts;
 mod audit;
+mod documents;
 mod events;
 mod holds;
 mod invoices;
@@ -82,6 +83,7 @@ pub(crate) fn register(mut server: Server, shared: &Arc<Shared>) -> Server {
     serve!(transaction_service_server::TransactionServiceServer(transactions::Transactions(
         shared()
     )));
+    serve!(document_service_server::DocumentServiceServer(documents::Documents(shared())));
     serve!(hold_service_server::HoldServiceServer(holds::Holds(shared())));
     serve!(event_service_server::EventServiceServer(events::Events(shared())));
     serve!(audit_service_server::AuditServiceServer(audit::Audit(shared())));
@@ -137,6 +139,7 @@ replayable!(
     AllocatePaymentResponse,
     TakePromisedPaymentResponse,
     RepayPromisedPaymentResponse,
+    CreateReconciliationActResponse,
 );
 
 impl Shared {

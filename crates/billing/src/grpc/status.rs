@@ -7,8 +7,8 @@ use adspend_common::{
 };
 
 use crate::{
-    accounts, events, invoices, payments, promised_payments, promised_payments::rules::Why,
-    requests, transactions,
+    accounts, documents, events, invoices, payments, promised_payments,
+    promised_payments::rules::Why, requests, transactions,
 };
 
 impl From<requests::Error> for Refusal {
@@ -171,6 +171,26 @@ impl From<transactions::Error> for Refusal {
         match error {
             transactions::Error::NotFound(name) => rpc::not_found(&name),
             transactions::Error::Db(cause) => db::Error::into(cause),
+        }
+    }
+}
+
+impl From<documents::Error> for Refusal {
+    fn from(error: documents::Error) -> Refusal {
+        use documents::Error as E;
+        let text = error.to_string();
+        match error {
+            E::NotFound(name) => rpc::not_found(&name),
+            E::NoExecutor => precondition(Reason::ExecutorNotConfigured, text),
+            E::NoPayer => precondition(Reason::LegalEntityRequired, text),
+            E::ClientOfAgency => precondition(Reason::ClientOfAgency, text),
+            E::NotClosed { first, last } => precondition(Reason::MonthNotClosed, text)
+                .with("first_day", first)
+                .with("last_day", last),
+            E::Moved => contention(),
+            error @ E::Unwritten(_) => rpc::fault(&error),
+            E::Request(cause) => cause.into(),
+            E::Db(cause) => cause.into(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod bad_input;
+mod documents;
 mod events;
 mod holds;
 mod identities;

@@ -133,6 +133,10 @@ pub enum Reason {
     EventsForgotten = 46,
     /// RESOURCE_EXHAUSTED: the caller has as many streams open as it may; the metadata says how many.
     TooManyStreams = 47,
+    /// FAILED_PRECONDITION: the requisites of our own legal entity are not configured, so no document can be made.
+    ExecutorNotConfigured = 48,
+    /// FAILED_PRECONDITION: the months that are asked about are not all closed.
+    MonthNotClosed = 49,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -189,6 +193,8 @@ impl Reason {
             Self::LegalEntityRequired => "REASON_LEGAL_ENTITY_REQUIRED",
             Self::EventsForgotten => "REASON_EVENTS_FORGOTTEN",
             Self::TooManyStreams => "REASON_TOO_MANY_STREAMS",
+            Self::ExecutorNotConfigured => "REASON_EXECUTOR_NOT_CONFIGURED",
+            Self::MonthNotClosed => "REASON_MONTH_NOT_CLOSED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -242,6 +248,8 @@ impl Reason {
             "REASON_LEGAL_ENTITY_REQUIRED" => Some(Self::LegalEntityRequired),
             "REASON_EVENTS_FORGOTTEN" => Some(Self::EventsForgotten),
             "REASON_TOO_MANY_STREAMS" => Some(Self::TooManyStreams),
+            "REASON_EXECUTOR_NOT_CONFIGURED" => Some(Self::ExecutorNotConfigured),
+            "REASON_MONTH_NOT_CLOSED" => Some(Self::MonthNotClosed),
             _ => None,
         }
     }
