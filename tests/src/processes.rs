@@ -33,6 +33,8 @@ pub const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 const POLL: Duration = Duration::from_millis(25);
 const LOG_TAIL_LINES: usize = 15;
+/// The requisites of an example: well formed, and nobody's.
+const EXECUTOR: &str = r#"{ name = "ООО «Адспенд»", inn = "7736207543", kpp = "770401001", address = "119021, г. Москва, ул. Льва Толстого, д. 16", bank = "ПАО СБЕРБАНК г. Москва", bik = "044525225", correspondent_account = "30101810400000000225", account = "40702810138250123017", director = "Соколова М. А.", accountant = "Беляев К. Д.", contract = "оферты на размещение рекламы от 01.01.2025" }"#;
 
 /// Which of the two services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +138,12 @@ impl Launch {
     pub fn set(self, key: &str, value: impl Into<OsString>) -> Self {
         let name = self.service.variable(key);
         self.environment(&name, value)
+    }
+
+    /// Gives billing the requisites of an example, so that it makes documents.
+    #[must_use]
+    pub fn with_executor(self) -> Self {
+        self.set("documents.executor", EXECUTOR)
     }
 
     /// Sets an environment variable.

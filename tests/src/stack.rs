@@ -175,6 +175,9 @@ fn replica(plan: &Plan, service: Service, number: usize, url: &str) -> Result<Re
     let mut launch = Launch::new(service, &name, grpc, &plan.logs)
         .set("database.url", url)
         .set("auth.mode", "development");
+    if service == Service::Billing {
+        launch = launch.with_executor();
+    }
     if let Some(clock) = &plan.clock {
         launch = launch.set("clock", clock);
     }

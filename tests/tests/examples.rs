@@ -41,6 +41,11 @@ const LINES: &[(&str, Gets)] = &[
     ("InvoiceService/CreateInvoice", Answers("INVOICE_STATE_ISSUED")),
     ("InvoiceService/GetInvoice", Answers("45000")),
     ("InvoiceService/ListInvoices", Answers("invoices/")),
+    // An invoice is a document at once; months are over only when they are over.
+    ("DocumentService/ListDocuments", Answers("documents/")),
+    ("DocumentService/GetDocument", Answers("8114")),
+    ("DocumentService/DownloadDocument", Answers("fileName")),
+    ("DocumentService/CreateReconciliationAct", Refused("FailedPrecondition")),
     ("PaymentService/RecordPayment", Answers("PAYMENT_STATE_")),
     ("PaymentService/GetPayment", Answers("payments/")),
     ("PaymentService/ListPayments", Answers("")),

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     MIGRATIONS,
     accounts::Directory,
-    config::Config,
+    config::{Config, Executor},
     events::Feed,
     grpc::{self, Shared},
     jobs::Jobs,
@@ -46,6 +46,9 @@ pub enum Error {
     /// The configuration does not say who may call.
     #[error("the configuration does not say who may call")]
     Identity(#[from] IdentityError),
+    /// Our requisites are wrong.
+    #[error("documents.executor has wrong fields: {}", .0.join(", "))]
+    Executor(Vec<&'static str>),
     /// The server does not start.
     #[error("the server does not start")]
     Server(#[from] server::Error),
@@ -62,6 +65,11 @@ pub struct App {
 impl App {
     /// Checks the schema, takes the time from the database, starts the jobs and opens the sockets.
     pub async fn start(config: Config, clock: Clock, telemetry: &Telemetry) -> Result<App, Error> {
+        match config.documents.executor.as_ref().map(Executor::wrong) {
+            Some(wrong) if !wrong.is_empty() => return Err(Error::Executor(wrong)),
+            Some(_) => {}
+            None => tracing::warn!("documents.executor is not configured: no documents are made"),
+        }
         let pool = Pool::new(&config.database, APPLICATION)?;
         let anchored = db::anchor(&pool, &clock).await?;
         let pages = {
@@ -85,8 +93,7 @@ impl App {
         let tasks = TaskTracker::new();
         tasks.spawn(shared.events.clone().run(stop.clone()));
         let feed = shared.events.clone();
-        Jobs::new(&pool, &clock, feed, &shared.config.jobs, &stop, telemetry)
-            .start(&tasks, anchored);
+        Jobs::new(&pool, &clock, feed, &shared.config, &stop, telemetry).start(&tasks, anchored);
         Ok(App { bound, stop, tasks, pool })
     }
 

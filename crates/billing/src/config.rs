@@ -13,6 +13,8 @@ use adspend_common::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+pub use crate::documents::executor::{Documents, Executor};
+
 /// What environment variables of this service begin with.
 pub const PREFIX: &str = "ADSPEND_BILLING";
 
@@ -52,6 +54,9 @@ pub struct Config {
     /// Promised payments.
     #[serde(default)]
     pub promised_payments: PromisedPayments,
+    /// Documents.
+    #[serde(default)]
+    pub documents: Documents,
     /// Work by the clock.
     #[serde(default)]
     pub jobs: Jobs,
@@ -79,6 +84,7 @@ impl Config {
             ledger: Ledger::default(),
             invoices: Invoices::default(),
             promised_payments: PromisedPayments::default(),
+            documents: Documents::default(),
             jobs: Jobs::default(),
         }
     }
@@ -259,6 +265,8 @@ pub struct Jobs {
     pub chain_audit_every: HumanDuration,
     /// How often the clock is set to the database's time.
     pub anchor_clock_every: HumanDuration,
+    /// How often it is asked whether a month has ended whose documents are not made.
+    pub close_months_every: HumanDuration,
     /// How long answers to requests are kept.
     pub keep_answers: HumanDuration,
     /// How long events are kept for those who have not seen them yet.
@@ -275,6 +283,7 @@ impl Default for Jobs {
             verify_ledger_every: None,
             chain_audit_every: HumanDuration::from_secs(1),
             anchor_clock_every: HumanDuration::from_secs(60),
+            close_months_every: HumanDuration::from_secs(60),
             keep_answers: HumanDuration::from_secs(400 * 24 * 3_600),
             keep_events: HumanDuration::from_secs(400 * 24 * 3_600),
         }

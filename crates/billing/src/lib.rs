@@ -7,6 +7,7 @@ mod auto_topups;
 pub mod config;
 mod corrections;
 mod credit;
+mod documents;
 mod events;
 mod grpc;
 pub mod holds;
@@ -65,6 +66,7 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             sql: include_str!("../migrations/0013_auto_top_ups.sql"),
         },
         Migration { name: "0014_credit", sql: include_str!("../migrations/0014_credit.sql") },
+        Migration { name: "0015_documents", sql: include_str!("../migrations/0015_documents.sql") },
     ],
 );
 

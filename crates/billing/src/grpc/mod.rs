@@ -35,6 +35,7 @@ mod audit;
 mod auto_topups;
 mod corrections;
 mod credit;
+mod documents;
 mod events;
 mod holds;
 mod invoices;
@@ -87,6 +88,7 @@ pub(crate) fn register(mut server: Server, shared: &Arc<Shared>) -> Server {
     serve!(transaction_service_server::TransactionServiceServer(transactions::Transactions(
         shared()
     )));
+    serve!(document_service_server::DocumentServiceServer(documents::Documents(shared())));
     serve!(hold_service_server::HoldServiceServer(holds::Holds(shared())));
     serve!(event_service_server::EventServiceServer(events::Events(shared())));
     serve!(audit_service_server::AuditServiceServer(audit::Audit(shared())));
@@ -149,6 +151,7 @@ replayable!(
     RepayPromisedPaymentResponse,
     SetAutoTopUpResponse,
     DisableAutoTopUpResponse,
+    CreateReconciliationActResponse,
 );
 
 impl Shared {

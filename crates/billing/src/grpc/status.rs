@@ -7,8 +7,8 @@ use adspend_common::{
 };
 
 use crate::{
-    accounts, audit_records::listing, auto_topups, corrections, credit, events, invoices, payments,
-    promised_payments, promised_payments::rules::Why, requests, transactions,
+    accounts, audit_records::listing, auto_topups, corrections, credit, documents, events,
+    invoices, payments, promised_payments, promised_payments::rules::Why, requests, transactions,
 };
 
 impl From<requests::Error> for Refusal {
@@ -276,6 +276,26 @@ impl From<transactions::Error> for Refusal {
                 currency_mismatch(text, expected, found)
             }
             transactions::Error::Db(cause) => db::Error::into(cause),
+        }
+    }
+}
+
+impl From<documents::Error> for Refusal {
+    fn from(error: documents::Error) -> Refusal {
+        use documents::Error as E;
+        let text = error.to_string();
+        match error {
+            E::NotFound(name) => rpc::not_found(&name),
+            E::NoExecutor => precondition(Reason::ExecutorNotConfigured, text),
+            E::NoPayer => precondition(Reason::LegalEntityRequired, text),
+            E::ClientOfAgency => precondition(Reason::ClientOfAgency, text),
+            E::NotClosed { first, last } => precondition(Reason::MonthNotClosed, text)
+                .with("first_day", first)
+                .with("last_day", last),
+            E::Moved => contention(),
+            error @ E::Unwritten(_) => rpc::fault(&error),
+            E::Request(cause) => cause.into(),
+            E::Db(cause) => cause.into(),
         }
     }
 }

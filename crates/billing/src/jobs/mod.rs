@@ -8,6 +8,7 @@
 //! | `verify_ledger` | proves the ledger, and says when and with what result in two metrics |
 //! | `anchor_clock` | sets the clock to the database's time |
 //! | `chain_audit` | links new audit records into their chain |
+//! | `close_months` | makes acts, VAT invoices and reconciliation acts of months that are over |
 //! | `forget_answers` | deletes answers to requests that are older than they are kept |
 //! | `forget_events` | deletes events that are older than they are kept |
 //!
@@ -33,8 +34,8 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    audit_records::chain::Chain, auto_topups, config, credit, events::Feed, holds, ledger::audit,
-    requests,
+    audit_records::chain::Chain, auto_topups, config, credit, documents, events::Feed, holds,
+    ledger::audit, requests,
 };
 
 /// Holds that one transaction gives back.
@@ -67,6 +68,7 @@ pub(crate) struct Jobs {
     clock: Clock,
     feed: Feed,
     settings: config::Jobs,
+    executor: Option<config::Executor>,
     stop: Stop,
     verified: Arc<Verified>,
     chain: Arc<Chain>,
@@ -78,7 +80,7 @@ impl Jobs {
         pool: &Pool,
         clock: &Clock,
         feed: Feed,
-        settings: &config::Jobs,
+        config: &config::Config,
         stop: &Stop,
         telemetry: &Telemetry,
     ) -> Jobs {
@@ -102,7 +104,8 @@ impl Jobs {
             pool: pool.clone(),
             clock: clock.clone(),
             feed,
-            settings: settings.clone(),
+            settings: config.jobs.clone(),
+            executor: config.documents.executor.clone(),
             stop: stop.clone(),
             verified,
             chain: Arc::default(),
@@ -127,6 +130,10 @@ impl Jobs {
         }
         let every = settings.chain_audit_every.get();
         tasks.spawn(self.clone().repeat("chain_audit", every, Jobs::chain_audit));
+        if self.executor.is_some() {
+            let every = settings.close_months_every.get();
+            tasks.spawn(self.clone().repeat("close_months", every, Jobs::close_months));
+        }
         tasks.spawn(self.clone().repeat("forget_answers", FORGET_EVERY, Jobs::forget_answers));
         tasks.spawn(self.clone().repeat("forget_events", FORGET_EVERY, Jobs::forget_events));
         if let Some(every) = settings.verify_ledger_every {
@@ -135,22 +142,24 @@ impl Jobs {
     }
 
     /// Runs a job until the service stops: `every` of the clock's time, later after failures.
-    async fn repeat<F>(self, name: &'static str, every: Duration, job: fn(Jobs) -> F)
+    async fn repeat<F, E>(self, name: &'static str, every: Duration, job: fn(Jobs) -> F)
     where
-        F: Future<Output = Result<(), db::Error>>,
+        F: Future<Output = Result<(), E>>,
+        E: std::error::Error,
     {
         self.repeat_or(name, every, None, job).await;
     }
 
     /// The same, and at once when a commit of this process left work behind.
-    async fn repeat_or<F>(
+    async fn repeat_or<F, E>(
         self,
         name: &'static str,
         every: Duration,
         mut work: Option<watch::Receiver<()>>,
         job: fn(Jobs) -> F,
     ) where
-        F: Future<Output = Result<(), db::Error>>,
+        F: Future<Output = Result<(), E>>,
+        E: std::error::Error,
     {
         let mut failures: u32 = 0;
         loop {
@@ -231,6 +240,17 @@ impl Jobs {
     fn ago(&self, kept: HumanDuration) -> Option<DateTime<Utc>> {
         let kept = TimeDelta::from_std(kept.get()).unwrap_or(TimeDelta::MAX);
         self.clock.now().checked_sub_signed(kept)
+    }
+
+    async fn close_months(self) -> Result<(), documents::Error> {
+        let Some(executor) = &self.executor else { return Ok(()) };
+        let now = self.clock.now();
+        let closed = documents::close::close_due(&self.pool, now, executor).await?;
+        let reconciled = documents::reconcile::make_due(&self.pool, now, executor).await?;
+        if closed > 0 || reconciled > 0 {
+            tracing::info!(closed, reconciled, "months of tenants were closed and reconciled");
+        }
+        Ok(())
     }
 
     async fn forget_answers(self) -> Result<(), db::Error> {

@@ -9,6 +9,7 @@ mod bad_input;
 mod corrections;
 mod credit;
 mod credit_storm;
+mod documents;
 mod events;
 mod exports;
 mod holds;

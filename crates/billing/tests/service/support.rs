@@ -15,8 +15,9 @@ use chrono::{DateTime, Utc};
 use pb::{
     account_service_client::AccountServiceClient, audit_service_client::AuditServiceClient,
     auto_top_up_service_client::AutoTopUpServiceClient, credit_service_client::CreditServiceClient,
-    event_service_client::EventServiceClient, hold_service_client::HoldServiceClient,
-    invoice_service_client::InvoiceServiceClient, payment_service_client::PaymentServiceClient,
+    document_service_client::DocumentServiceClient, event_service_client::EventServiceClient,
+    hold_service_client::HoldServiceClient, invoice_service_client::InvoiceServiceClient,
+    payment_service_client::PaymentServiceClient,
     promised_payment_service_client::PromisedPaymentServiceClient,
     transaction_service_client::TransactionServiceClient,
     transfer_service_client::TransferServiceClient,
@@ -39,7 +40,7 @@ pub(crate) const OTHER_INN: &str = "7743001840";
 pub(crate) struct World {
     pub(crate) hand: ManualClock,
     pub(crate) metrics: SocketAddr,
-    database: TestDatabase,
+    pub(crate) database: TestDatabase,
     clock: Clock,
     config: Config,
     channel: Channel,
@@ -118,6 +119,7 @@ impl Caller {
         accounts: AccountServiceClient,
         audit: AuditServiceClient,
         credit: CreditServiceClient,
+        documents: DocumentServiceClient,
         events: EventServiceClient,
         holds: HoldServiceClient,
         invoices: InvoiceServiceClient,
@@ -135,6 +137,11 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> World {
+        World::at(START, change).await
+    }
+
+    /// A service whose time begins at a moment.
+    pub(crate) async fn at(start: &str, change: impl FnOnce(&mut Config)) -> World {
         let database = TestDatabase::create(&MIGRATIONS).await;
         let mut config = Config::new(database.config());
         config.auth.mode = AuthMode::Development;
@@ -148,7 +155,7 @@ impl World {
         config.limits.default_deadline = HumanDuration::from_secs(60);
         config.limits.max_deadline = HumanDuration::from_secs(120);
         change(&mut config);
-        World::serve(database, config, at(START)).await
+        World::serve(database, config, at(start)).await
     }
 
     async fn serve(database: TestDatabase, config: Config, now: DateTime<Utc>) -> World {
@@ -156,6 +163,17 @@ impl World {
         let (replica, metrics) = serve(config.clone(), clock.clone()).await;
         let Replica { channel, stop, served } = replica;
         World { hand, metrics, database, clock, config, channel, stop, served }
+    }
+
+    /// Another replica on the same data, with a clock of its own that shows the same time. It stops when it is told.
+    pub(crate) async fn twin(&self) -> (ManualClock, oneshot::Sender<()>, JoinHandle<()>) {
+        let (clock, hand) = Clock::manual(self.hand.now());
+        let app = App::start(self.config.clone(), clock, &Telemetry::for_tests()).await.unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = tokio::spawn(app.run(async move {
+            let _ = stopped.await;
+        }));
+        (hand, stop, served)
     }
 
     /// Stops the service and starts it again on its data.

@@ -3550,6 +3550,818 @@ pub mod credit_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Document is a paper that was issued to a payer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Document {
+    /// `accounts/{account}/documents/{document}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The sort of the document.
+    #[prost(enumeration = "DocumentType", tag = "2")]
+    pub r#type: i32,
+    /// Its number: of an invoice that which the payer names; others are counted without gaps by our legal entity and year,
+    /// VAT invoices of both sorts together.
+    #[prost(string, tag = "3")]
+    pub number: ::prost::alloc::string::String,
+    /// Its day; of a month's documents the last of the month.
+    #[prost(message, optional, tag = "4")]
+    pub date: ::core::option::Option<super::super::super::google::r#type::Date>,
+    /// What people call it.
+    #[prost(string, tag = "5")]
+    pub title: ::prost::alloc::string::String,
+    /// The first month that it is about; the day is zero.
+    #[prost(message, optional, tag = "6")]
+    pub first_month: ::core::option::Option<super::super::super::google::r#type::Date>,
+    /// The last month that it is about; the day is zero.
+    #[prost(message, optional, tag = "7")]
+    pub last_month: ::core::option::Option<super::super::super::google::r#type::Date>,
+    /// The sum, VAT included. A reconciliation act has none.
+    #[prost(message, optional, tag = "8")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The VAT in the sum.
+    #[prost(message, optional, tag = "9")]
+    pub vat: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// When it was made.
+    #[prost(message, optional, tag = "10")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// By when its signed original is sent to the payer by post (R-169).
+    #[prost(message, optional, tag = "11")]
+    pub mail_by_date: ::core::option::Option<super::super::super::google::r#type::Date>,
+}
+/// DocumentSource is a range of ledger entries of an account that a document is about.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DocumentSource {
+    /// `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+    /// The number of the first entry: `accounts/{account}/transactions/{number}`.
+    #[prost(int64, tag = "2")]
+    pub first_entry: i64,
+    /// The number of the last entry.
+    #[prost(int64, tag = "3")]
+    pub last_entry: i64,
+    /// What these entries moved: of an advance the payment, else what was spent.
+    #[prost(message, optional, tag = "4")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+}
+/// Request of ListDocuments.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListDocumentsRequest {
+    /// `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// Only these types; all when empty.
+    #[prost(enumeration = "DocumentType", repeated, packed = "false", tag = "2")]
+    pub types: ::prost::alloc::vec::Vec<i32>,
+    /// Only documents about this month; the day must be zero.
+    #[prost(message, optional, tag = "3")]
+    pub month: ::core::option::Option<super::super::super::google::r#type::Date>,
+    /// At most 1000; 50 when zero.
+    #[prost(int32, tag = "4")]
+    pub page_size: i32,
+    /// From the previous page, with the same other fields.
+    #[prost(string, tag = "5")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Response of ListDocuments.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListDocumentsResponse {
+    /// Newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub documents: ::prost::alloc::vec::Vec<Document>,
+    /// Empty at the end, and only there.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Request of GetDocument.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetDocumentRequest {
+    /// `accounts/{account}/documents/{document}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// Response of GetDocument.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetDocumentResponse {
+    /// The document.
+    #[prost(message, optional, tag = "1")]
+    pub document: ::core::option::Option<Document>,
+    /// The entries behind an act, a VAT invoice or a reconciliation act.
+    #[prost(message, repeated, tag = "2")]
+    pub sources: ::prost::alloc::vec::Vec<DocumentSource>,
+    /// What months before left for the act: less than a kopeck, or negative when more was given back than spent. The act is
+    /// this and the amounts of its sources, in whole kopecks.
+    #[prost(message, optional, tag = "3")]
+    pub carried: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The payment of an advance: `payments/{payment}`.
+    #[prost(string, tag = "4")]
+    pub payment: ::prost::alloc::string::String,
+}
+/// Request of DownloadDocument.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DownloadDocumentRequest {
+    /// `accounts/{account}/documents/{document}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// Response of DownloadDocument: a piece of the file.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DownloadDocumentResponse {
+    /// The next bytes, at most 64 KiB.
+    #[prost(bytes = "vec", tag = "1")]
+    pub chunk: ::prost::alloc::vec::Vec<u8>,
+    /// The first message only: a name to save it under.
+    #[prost(string, tag = "2")]
+    pub file_name: ::prost::alloc::string::String,
+    /// The first message only: the size of the whole file.
+    #[prost(int64, tag = "3")]
+    pub size_bytes: i64,
+    /// The first message only: the SHA-256 of the whole file, as it was stored.
+    #[prost(bytes = "vec", tag = "4")]
+    pub sha256: ::prost::alloc::vec::Vec<u8>,
+}
+/// Request of CreateReconciliationAct.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateReconciliationActRequest {
+    /// The payer's account: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// The first month; the day must be zero.
+    #[prost(message, optional, tag = "2")]
+    pub first_month: ::core::option::Option<super::super::super::google::r#type::Date>,
+    /// The last month; the day must be zero.
+    #[prost(message, optional, tag = "3")]
+    pub last_month: ::core::option::Option<super::super::super::google::r#type::Date>,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "4")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of CreateReconciliationAct.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateReconciliationActResponse {
+    /// The act.
+    #[prost(message, optional, tag = "1")]
+    pub document: ::core::option::Option<Document>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+/// DocumentType is the sort of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DocumentType {
+    /// Not set.
+    Unspecified = 0,
+    /// An invoice to be paid: счёт на оплату.
+    Invoice = 1,
+    /// Services rendered in a month: акт.
+    Act = 2,
+    /// Their VAT: счёт-фактура.
+    VatInvoice = 3,
+    /// The VAT of a payment that was not spent in its month: счёт-фактура на аванс.
+    AdvanceVatInvoice = 4,
+    /// What was rendered and what was paid over months: акт сверки.
+    ReconciliationAct = 5,
+}
+impl DocumentType {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DOCUMENT_TYPE_UNSPECIFIED",
+            Self::Invoice => "DOCUMENT_TYPE_INVOICE",
+            Self::Act => "DOCUMENT_TYPE_ACT",
+            Self::VatInvoice => "DOCUMENT_TYPE_VAT_INVOICE",
+            Self::AdvanceVatInvoice => "DOCUMENT_TYPE_ADVANCE_VAT_INVOICE",
+            Self::ReconciliationAct => "DOCUMENT_TYPE_RECONCILIATION_ACT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DOCUMENT_TYPE_UNSPECIFIED" => Some(Self::Unspecified),
+            "DOCUMENT_TYPE_INVOICE" => Some(Self::Invoice),
+            "DOCUMENT_TYPE_ACT" => Some(Self::Act),
+            "DOCUMENT_TYPE_VAT_INVOICE" => Some(Self::VatInvoice),
+            "DOCUMENT_TYPE_ADVANCE_VAT_INVOICE" => Some(Self::AdvanceVatInvoice),
+            "DOCUMENT_TYPE_RECONCILIATION_ACT" => Some(Self::ReconciliationAct),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod document_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// DocumentService gives payers their documents as PDF (R-162..R-177): invoices at once, acts and VAT invoices when a
+    /// month has ended. A document is made once and never changes.
+    #[derive(Debug, Clone)]
+    pub struct DocumentServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl DocumentServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> DocumentServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> DocumentServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            DocumentServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Lists the documents of an account, newest first. Those of an agency's clients are the agency's.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/north","types":["DOCUMENT_TYPE_INVOICE"]}' localhost:7401 adspend.billing.v1.DocumentService/ListDocuments
+        /// ```
+        pub async fn list_documents(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListDocumentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDocumentsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.DocumentService/ListDocuments",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.DocumentService",
+                        "ListDocuments",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns one document with the ledger entries that its sum comes from. An invoice's document has the id of the
+        /// invoice.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/north/documents/0193e9a0-0000-7000-8000-000000000000"}' localhost:7401 adspend.billing.v1.DocumentService/GetDocument
+        /// ```
+        pub async fn get_document(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetDocumentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetDocumentResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.DocumentService/GetDocument",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.DocumentService", "GetDocument"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Downloads a document as PDF, in chunks; the first one says what the file is.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/north/documents/0193e9a0-0000-7000-8000-000000000000"}' localhost:7401 adspend.billing.v1.DocumentService/DownloadDocument
+        /// ```
+        pub async fn download_document(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DownloadDocumentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::DownloadDocumentResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.DocumentService/DownloadDocument",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.DocumentService",
+                        "DownloadDocument",
+                    ),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Makes the reconciliation act of a period of closed whole months (R-170). A period has one act: asked for again, it
+        /// is the same. The regular one of each month is made without being asked for, on the 15th.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/north","first_month":{"year":2026,"month":1},"last_month":{"year":2026,"month":3},"request_id":"reconcile-1"}' localhost:7401 adspend.billing.v1.DocumentService/CreateReconciliationAct
+        /// ```
+        pub async fn create_reconciliation_act(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateReconciliationActRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateReconciliationActResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.DocumentService/CreateReconciliationAct",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.DocumentService",
+                        "CreateReconciliationAct",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod document_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with DocumentServiceServer.
+    #[async_trait]
+    pub trait DocumentService: std::marker::Send + std::marker::Sync + 'static {
+        /// Lists the documents of an account, newest first. Those of an agency's clients are the agency's.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/north","types":["DOCUMENT_TYPE_INVOICE"]}' localhost:7401 adspend.billing.v1.DocumentService/ListDocuments
+        /// ```
+        async fn list_documents(
+            &self,
+            request: tonic::Request<super::ListDocumentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDocumentsResponse>,
+            tonic::Status,
+        >;
+        /// Returns one document with the ledger entries that its sum comes from. An invoice's document has the id of the
+        /// invoice.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/north/documents/0193e9a0-0000-7000-8000-000000000000"}' localhost:7401 adspend.billing.v1.DocumentService/GetDocument
+        /// ```
+        async fn get_document(
+            &self,
+            request: tonic::Request<super::GetDocumentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetDocumentResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the DownloadDocument method.
+        type DownloadDocumentStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<
+                    super::DownloadDocumentResponse,
+                    tonic::Status,
+                >,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Downloads a document as PDF, in chunks; the first one says what the file is.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/north/documents/0193e9a0-0000-7000-8000-000000000000"}' localhost:7401 adspend.billing.v1.DocumentService/DownloadDocument
+        /// ```
+        async fn download_document(
+            &self,
+            request: tonic::Request<super::DownloadDocumentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::DownloadDocumentStream>,
+            tonic::Status,
+        >;
+        /// Makes the reconciliation act of a period of closed whole months (R-170). A period has one act: asked for again, it
+        /// is the same. The regular one of each month is made without being asked for, on the 15th.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/north","first_month":{"year":2026,"month":1},"last_month":{"year":2026,"month":3},"request_id":"reconcile-1"}' localhost:7401 adspend.billing.v1.DocumentService/CreateReconciliationAct
+        /// ```
+        async fn create_reconciliation_act(
+            &self,
+            request: tonic::Request<super::CreateReconciliationActRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateReconciliationActResponse>,
+            tonic::Status,
+        >;
+    }
+    /// DocumentService gives payers their documents as PDF (R-162..R-177): invoices at once, acts and VAT invoices when a
+    /// month has ended. A document is made once and never changes.
+    #[derive(Debug)]
+    pub struct DocumentServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> DocumentServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for DocumentServiceServer<T>
+    where
+        T: DocumentService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/adspend.billing.v1.DocumentService/ListDocuments" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListDocumentsSvc<T: DocumentService>(pub Arc<T>);
+                    impl<
+                        T: DocumentService,
+                    > tonic::server::UnaryService<super::ListDocumentsRequest>
+                    for ListDocumentsSvc<T> {
+                        type Response = super::ListDocumentsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListDocumentsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DocumentService>::list_documents(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListDocumentsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.DocumentService/GetDocument" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetDocumentSvc<T: DocumentService>(pub Arc<T>);
+                    impl<
+                        T: DocumentService,
+                    > tonic::server::UnaryService<super::GetDocumentRequest>
+                    for GetDocumentSvc<T> {
+                        type Response = super::GetDocumentResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetDocumentRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DocumentService>::get_document(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetDocumentSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.DocumentService/DownloadDocument" => {
+                    #[allow(non_camel_case_types)]
+                    struct DownloadDocumentSvc<T: DocumentService>(pub Arc<T>);
+                    impl<
+                        T: DocumentService,
+                    > tonic::server::ServerStreamingService<
+                        super::DownloadDocumentRequest,
+                    > for DownloadDocumentSvc<T> {
+                        type Response = super::DownloadDocumentResponse;
+                        type ResponseStream = T::DownloadDocumentStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DownloadDocumentRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DocumentService>::download_document(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DownloadDocumentSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.DocumentService/CreateReconciliationAct" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateReconciliationActSvc<T: DocumentService>(pub Arc<T>);
+                    impl<
+                        T: DocumentService,
+                    > tonic::server::UnaryService<super::CreateReconciliationActRequest>
+                    for CreateReconciliationActSvc<T> {
+                        type Response = super::CreateReconciliationActResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                super::CreateReconciliationActRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DocumentService>::create_reconciliation_act(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateReconciliationActSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for DocumentServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "adspend.billing.v1.DocumentService";
+    impl<T> tonic::server::NamedService for DocumentServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// Request of WatchEvents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchEventsRequest {

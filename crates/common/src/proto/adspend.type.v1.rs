@@ -155,6 +155,10 @@ pub enum Reason {
     BalanceNotPositive = 65,
     /// FAILED_PRECONDITION: a deferred invoice cannot be cancelled, its money is credited.
     InvoiceDeferred = 66,
+    /// FAILED_PRECONDITION: the requisites of our own legal entity are not configured, so no document can be made.
+    ExecutorNotConfigured = 48,
+    /// FAILED_PRECONDITION: the months that are asked about are not all closed.
+    MonthNotClosed = 49,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -222,6 +226,8 @@ impl Reason {
             Self::ThresholdOn => "REASON_THRESHOLD_ON",
             Self::BalanceNotPositive => "REASON_BALANCE_NOT_POSITIVE",
             Self::InvoiceDeferred => "REASON_INVOICE_DEFERRED",
+            Self::ExecutorNotConfigured => "REASON_EXECUTOR_NOT_CONFIGURED",
+            Self::MonthNotClosed => "REASON_MONTH_NOT_CLOSED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -286,6 +292,8 @@ impl Reason {
             "REASON_THRESHOLD_ON" => Some(Self::ThresholdOn),
             "REASON_BALANCE_NOT_POSITIVE" => Some(Self::BalanceNotPositive),
             "REASON_INVOICE_DEFERRED" => Some(Self::InvoiceDeferred),
+            "REASON_EXECUTOR_NOT_CONFIGURED" => Some(Self::ExecutorNotConfigured),
+            "REASON_MONTH_NOT_CLOSED" => Some(Self::MonthNotClosed),
             _ => None,
         }
     }

@@ -134,7 +134,8 @@ impl Stack {
         let billing = Launch::new(Service::Billing, "billing", place.billing, &logs)
             .set("listen.metrics", place.billing_metrics.to_string())
             .set("database.url", &databases.billing)
-            .set("auth.mode", "development");
+            .set("auth.mode", "development")
+            .with_executor();
         let pacing = Launch::new(Service::Pacing, "pacing", place.pacing, &logs)
             .set("listen.metrics", place.pacing_metrics.to_string())
             .set("database.url", &databases.pacing)
