@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod app;
 pub mod audit_records;
+mod autopay;
 pub mod config;
 mod events;
 mod grpc;
@@ -53,6 +54,7 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             name: "0011_entries_are_sides_of_legs",
             sql: include_str!("../migrations/0011_entries_are_sides_of_legs.sql"),
         },
+        Migration { name: "0012_autopay", sql: include_str!("../migrations/0012_autopay.sql") },
     ],
 );
 

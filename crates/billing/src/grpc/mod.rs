@@ -24,6 +24,7 @@ use tonic::{Request, Response, Status, codec::CompressionEncoding::Gzip};
 use crate::{
     accounts::{AccountFacts, Directory},
     audit_records::Asked,
+    autopay::Autopay,
     config::Config,
     events::Feed,
     ledger::{Actor, TenantNo, batch::Poster},
@@ -32,6 +33,7 @@ use crate::{
 
 mod accounts;
 mod audit;
+mod autopay;
 mod events;
 mod holds;
 mod invoices;
@@ -56,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) poster: Poster,
     pub(crate) events: Feed,
     pub(crate) pages: PageKey,
+    pub(crate) autopay: Autopay,
     pub(crate) config: Config,
 }
 
@@ -79,6 +82,7 @@ pub(crate) fn register(mut server: Server, shared: &Arc<Shared>) -> Server {
     serve!(promised_payment_service_server::PromisedPaymentServiceServer(
         promised_payments::PromisedPayments(shared())
     ));
+    serve!(autopay_service_server::AutopayServiceServer(autopay::Autopays(shared())));
     serve!(transaction_service_server::TransactionServiceServer(transactions::Transactions(
         shared()
     )));
@@ -137,6 +141,10 @@ replayable!(
     AllocatePaymentResponse,
     TakePromisedPaymentResponse,
     RepayPromisedPaymentResponse,
+    LinkCardResponse,
+    UnlinkCardResponse,
+    SetAutopayResponse,
+    DisableAutopayResponse,
 );
 
 impl Shared {

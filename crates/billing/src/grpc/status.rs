@@ -7,8 +7,8 @@ use adspend_common::{
 };
 
 use crate::{
-    accounts, events, invoices, payments, promised_payments, promised_payments::rules::Why,
-    requests, transactions,
+    accounts, autopay, events, invoices, payments, promised_payments,
+    promised_payments::rules::Why, requests, transactions,
 };
 
 impl From<requests::Error> for Refusal {
@@ -159,6 +159,37 @@ impl From<promised_payments::Error> for Refusal {
                     .with("available_micros", own.micros())
                     .with("needed_micros", needed.micros())
             }
+            E::Request(cause) => cause.into(),
+            E::Ledger(cause) => cause.into(),
+            E::Db(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<autopay::Error> for Refusal {
+    fn from(error: autopay::Error) -> Refusal {
+        use autopay::{Error as E, Refusal as R};
+        let text = error.to_string();
+        match error {
+            E::NotFound(name) => rpc::not_found(&name),
+            E::Refused(refusal) => match refusal {
+                R::NotAvailable(why) => {
+                    let names: Vec<_> = why.iter().map(|why| why.name()).collect();
+                    precondition(Reason::AutopayNotAvailable, text).with("refusals", names.join(","))
+                }
+                R::Currency { expected, found } => currency_mismatch(text, expected, found),
+                R::AboveMaximum(maximum) => {
+                    precondition(Reason::AmountAboveMaximum, text).with("maximum", maximum)
+                }
+                R::TooManyCards => precondition(Reason::TooManyCards, text),
+                R::LinkedAlready => refuse(Code::AlreadyExists, Reason::AlreadyExists, text),
+                R::CardNotUsable(why) => {
+                    precondition(Reason::CardNotUsable, text).with("refusals", why)
+                }
+                R::OffAlready => precondition(Reason::AlreadyInState, text),
+            },
+            E::ProviderAway => rpc::unavailable(text),
+            E::Moved => contention(),
             E::Request(cause) => cause.into(),
             E::Ledger(cause) => cause.into(),
             E::Db(cause) => cause.into(),

@@ -163,6 +163,8 @@ stored_enum! {
         MovedOut = 14,
         /// A balance that arrives with its account: adjustment → main, or the other way when negative.
         MovedIn = 15,
+        /// A payment by card: card → main.
+        CardDeposit = 16,
     }
 }
 
@@ -224,7 +226,8 @@ impl Kind {
             | Kind::HoldExpired
             | Kind::LateCharge
             | Kind::MovedOut
-            | Kind::MovedIn => false,
+            | Kind::MovedIn
+            | Kind::CardDeposit => false,
         }
     }
 }

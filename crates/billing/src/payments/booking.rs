@@ -62,8 +62,10 @@ pub(super) struct Booked {
 /// Where credited money comes from.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Funds {
-    /// Just arrived.
+    /// Just arrived through the bank.
     Fresh,
+    /// Just arrived by card.
+    Card,
     /// Free funds of a tenant.
     Free(TenantNo),
 }
@@ -232,6 +234,7 @@ pub(super) fn credit(
     let main = Place::Main(number);
     let mut legs = match funds {
         Funds::Fresh => vec![leg(Kind::Deposit, Place::Counter(Counter::Bank), main, payment)],
+        Funds::Card => vec![leg(Kind::CardDeposit, Place::Counter(Counter::Card), main, payment)],
         Funds::Free(of) => {
             let free = Place::Counter(Counter::Unallocated);
             let mut legs = Vec::new();
@@ -254,7 +257,7 @@ pub(super) fn credit(
     payment.account = Some(account.id.clone());
     payment.credited_at = Some(now);
     payment.state = match funds {
-        Funds::Fresh => PaymentState::Credited,
+        Funds::Fresh | Funds::Card => PaymentState::Credited,
         Funds::Free(_) => PaymentState::Allocated,
     };
     Ok(())

@@ -27,7 +27,9 @@ pub(crate) const fn shown(kind: Kind, sign: Sign) -> Option<TransactionType> {
     match (kind, sign) {
         (Kind::Transfer, Sign::In) => Some(T::TransferIn),
         (Kind::Transfer, Sign::Out) => Some(T::TransferOut),
-        (Kind::Deposit | Kind::Allocation, Sign::In | Sign::Out) => Some(T::Deposit),
+        (Kind::Deposit | Kind::Allocation | Kind::CardDeposit, Sign::In | Sign::Out) => {
+            Some(T::Deposit)
+        }
         (Kind::PromiseTaken, Sign::In | Sign::Out) => Some(T::DepositCredit),
         (Kind::PromiseRepaid | Kind::PromiseCollected, Sign::In | Sign::Out) => {
             Some(T::ChargeCredit)

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test that has no answer has failed the test")]
 
 mod accounts;
+mod autopay;
 mod bad_input;
 mod events;
 mod holds;
@@ -11,6 +12,13 @@ mod identities;
 mod jobs;
 mod payments;
 mod promises;
+#[path = "../../../../tests/src/provider.rs"]
+#[allow(
+    unreachable_pub,
+    dead_code,
+    reason = "it is the end-to-end package's, which offers all of it"
+)]
+mod provider;
 mod relations;
 mod repeats;
 mod storm;

@@ -14,6 +14,7 @@ use adspend_common::{
 use chrono::{DateTime, Utc};
 use pb::{
     account_service_client::AccountServiceClient, audit_service_client::AuditServiceClient,
+    autopay_service_client::AutopayServiceClient,
     event_service_client::EventServiceClient, hold_service_client::HoldServiceClient,
     invoice_service_client::InvoiceServiceClient, payment_service_client::PaymentServiceClient,
     promised_payment_service_client::PromisedPaymentServiceClient,
@@ -39,7 +40,9 @@ pub(crate) struct World {
     pub(crate) hand: ManualClock,
     pub(crate) metrics: SocketAddr,
     database: TestDatabase,
-    config: Config,
+    /// For a second process on the same database.
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
     channel: Channel,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
@@ -83,6 +86,7 @@ impl Caller {
     clients!(
         accounts: AccountServiceClient,
         audit: AuditServiceClient,
+        autopay: AutopayServiceClient,
         events: EventServiceClient,
         holds: HoldServiceClient,
         invoices: InvoiceServiceClient,
@@ -117,7 +121,7 @@ impl World {
 
     async fn serve(database: TestDatabase, config: Config, now: DateTime<Utc>) -> World {
         let (clock, hand) = Clock::manual(now);
-        let app = App::start(config.clone(), clock, &Telemetry::for_tests()).await.unwrap();
+        let app = App::start(config.clone(), clock.clone(), &Telemetry::for_tests()).await.unwrap();
         let address = format!("http://{}", app.grpc_addr());
         let metrics = app.metrics_addr();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -125,7 +129,7 @@ impl World {
             let _ = stopped.await;
         }));
         let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-        World { hand, metrics, database, config, channel, stop, served }
+        World { hand, metrics, database, config, clock, channel, stop, served }
     }
 
     /// Stops the service and starts it again on its data.

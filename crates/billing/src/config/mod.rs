@@ -3,6 +3,8 @@
 //! Every number that the product rules mark INFERRED is a setting here with the rule's default. Amounts are
 //! texts or whole numbers in units of the currency: `minimum_net = { RUB = "1000" }`.
 
+mod autopay;
+
 use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
 use adspend_common::{
@@ -12,6 +14,8 @@ use adspend_common::{
     money::{Currency, Money},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+pub use autopay::{Autopay, Provider, ProviderError, Webhook};
 
 /// What environment variables of this service begin with.
 pub const PREFIX: &str = "ADSPEND_BILLING";
@@ -52,6 +56,9 @@ pub struct Config {
     /// Promised payments.
     #[serde(default)]
     pub promised_payments: PromisedPayments,
+    /// Autopayment by card.
+    #[serde(default)]
+    pub autopay: Autopay,
     /// Work by the clock.
     #[serde(default)]
     pub jobs: Jobs,
@@ -79,6 +86,7 @@ impl Config {
             ledger: Ledger::default(),
             invoices: Invoices::default(),
             promised_payments: PromisedPayments::default(),
+            autopay: Autopay::default(),
             jobs: Jobs::default(),
         }
     }
