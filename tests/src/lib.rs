@@ -4,4 +4,5 @@ pub mod bench;
 pub mod demo;
 pub mod lock;
 pub mod processes;
+pub mod provider;
 pub mod stack;

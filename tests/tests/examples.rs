@@ -6,8 +6,12 @@
 
 use std::{collections::BTreeMap, process::Command};
 
-use adspend_common::devpg::TestDatabase;
-use e2e::stack::{Plan, Stack};
+use adspend_common::{devpg::TestDatabase, time::Clock};
+use e2e::{
+    processes::Service,
+    provider::{SECRET, SHOP as SHOP_ID, Simulator},
+    stack::{Plan, Stack},
+};
 
 use crate::{
     contract::{comment, methods},
@@ -29,6 +33,12 @@ const SHOP: &str = r#"grpcurl -plaintext -d '{"account_id":"shop","account":{"ki
 
 /// The same for a direct advertiser that stays one.
 const CREDITED: &str = r#"grpcurl -plaintext -d '{"account_id":"credited","account":{"kind":"ACCOUNT_KIND_ADVERTISER","display_name":"Credited","currency_code":"RUB","legal_entity":{"country_code":"RU","name":"Credited LLC","inn":"7736207543","kpp":"770401001"}},"request_id":"create-credited"}' localhost:7401 adspend.billing.v1.AccountService/CreateAccount"#;
+
+/// A direct advertiser, for the lines about autopayment.
+const STORE: &str = r#"grpcurl -plaintext -d '{"account_id":"store","account":{"kind":"ACCOUNT_KIND_ADVERTISER","display_name":"Store","currency_code":"RUB","legal_entity":{"country_code":"RU","name":"Store LLC","inn":"7707083893","kpp":"773601001"}},"request_id":"create-store"}' localhost:7401 adspend.billing.v1.AccountService/CreateAccount"#;
+
+/// The card that the line of LinkCard names.
+const TOKEN: &str = "22e12f66-000f-5000-8000-18db351245c7";
 
 const LINES: &[(&str, Gets)] = &[
     ("AccountService/CreateAccount", Answers("accounts/north")),
@@ -71,6 +81,14 @@ const LINES: &[(&str, Gets)] = &[
     ("TransactionService/ListTransactions", Answers("45000")),
     ("TransactionService/ReverseTransaction", Answers("TRANSACTION_TYPE_CORRECTION")),
     ("TransactionService/ExportTransactions", Answers("content")),
+    // A direct advertiser pays by card.
+    ("AutopayService/LinkCard", Answers("220000******0053")),
+    ("AutopayService/ListCards", Answers("CARD_STATE_ACTIVE")),
+    ("AutopayService/SetAutopay", Answers("\"enabled\": true")),
+    ("AutopayService/GetAutopay", Answers("5000")),
+    ("AutopayService/ListAutopayRuns", Answers("")),
+    ("AutopayService/DisableAutopay", Answers("BY_OWNER")),
+    ("AutopayService/UnlinkCard", Answers("CARD_STATE_UNLINKED")),
     // Money is set aside and spent.
     ("HoldService/OpenHolds", Answers("accounts/shop/holds/")),
     ("HoldService/GetHold", Answers("HOLD_STATE_OPEN")),
@@ -113,7 +131,13 @@ const LINES: &[(&str, Gets)] = &[
 async fn the_line_of_every_rpc_works_against_the_real_binaries() {
     let billing = TestDatabase::create(&adspend_billing::MIGRATIONS).await;
     let pacing = TestDatabase::create(&adspend_pacing::MIGRATIONS).await;
-    let plan = Plan::new("examples");
+    let provider = Simulator::start(|| Clock::system().now()).await;
+    provider.save_card_as(TOKEN, "0053");
+    let plan = Plan::new("examples")
+        .set(Service::Billing, "autopay.provider.url", &provider.url())
+        .set(Service::Billing, "autopay.provider.shop_id", SHOP_ID)
+        .set(Service::Billing, "autopay.provider.secret", SECRET)
+        .set(Service::Billing, "autopay.provider.token_key", &"7".repeat(64));
     let stack = Stack::start(&plan, billing.url(), pacing.url()).await.unwrap();
     let ports = [("localhost:7401", &stack.billing[0]), ("localhost:7411", &stack.pacing[0])];
     let ports = ports.map(|(written, replica)| (written, replica.grpc().to_string()));
@@ -123,6 +147,7 @@ async fn the_line_of_every_rpc_works_against_the_real_binaries() {
     let mut wrong = Vec::new();
     shell(SHOP, &ports).unwrap();
     shell(CREDITED, &ports).unwrap();
+    shell(STORE, &ports).unwrap();
     for (name, gets) in LINES {
         let line = with_ids(&lines[*name], &ids);
         let outcome = shell(&line, &ports);

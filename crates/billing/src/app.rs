@@ -20,7 +20,8 @@ use tokio_util::task::TaskTracker;
 use crate::{
     MIGRATIONS,
     accounts::Directory,
-    config::{Config, Executor},
+    autopay::{self, Autopay, runs::Machine},
+    config::{Config, Executor, ProviderError},
     events::Feed,
     grpc::{self, Shared},
     jobs::Jobs,
@@ -49,6 +50,9 @@ pub enum Error {
     /// Our requisites are wrong.
     #[error("documents.executor has wrong fields: {}", .0.join(", "))]
     Executor(Vec<&'static str>),
+    /// The payment provider's settings cannot be used.
+    #[error("the payment provider's settings cannot be used")]
+    Autopay(#[from] ProviderError),
     /// The server does not start.
     #[error("the server does not start")]
     Server(#[from] server::Error),
@@ -70,6 +74,7 @@ impl App {
             Some(_) => {}
             None => tracing::warn!("documents.executor is not configured: no documents are made"),
         }
+        let autopay = Autopay::new(&config.autopay)?;
         let pool = Pool::new(&config.database, APPLICATION)?;
         let anchored = db::anchor(&pool, &clock).await?;
         let pages = {
@@ -86,12 +91,17 @@ impl App {
             poster: Poster::start(&pool, &clock, config.ledger.posters),
             events: Feed::new(&pool),
             pages,
+            autopay,
             config,
         });
         shared.events.observe(telemetry);
-        let bound = bind(&shared, &stop, telemetry).await?;
+        let payer = Machine::new(&shared.autopay, &pool, &clock);
+        let bound = bind(&shared, &stop, telemetry, payer.as_ref()).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(shared.events.clone().run(stop.clone()));
+        if let Some(payer) = payer.filter(|_| shared.config.jobs.enabled) {
+            tasks.spawn(payer.keep(stop.clone()));
+        }
         let feed = shared.events.clone();
         Jobs::new(&pool, &clock, feed, &shared.config, &stop, telemetry).start(&tasks, anchored);
         Ok(App { bound, stop, tasks, pool })
@@ -119,7 +129,12 @@ impl App {
     }
 }
 
-async fn bind(shared: &Arc<Shared>, stop: &Stop, telemetry: &Telemetry) -> Result<Bound, Error> {
+async fn bind(
+    shared: &Arc<Shared>,
+    stop: &Stop,
+    telemetry: &Telemetry,
+    payer: Option<&Machine>,
+) -> Result<Bound, Error> {
     let Config { listen, limits, drain, auth, tls, .. } = &shared.config;
     let pool = shared.pool.clone();
     let server = Server::new("billing", listen, limits, drain)
@@ -132,5 +147,12 @@ async fn bind(shared: &Arc<Shared>, stop: &Stop, telemetry: &Telemetry) -> Resul
             let pool = pool.clone();
             async move { pool.ping().await.is_ok() }
         });
+    let server = match payer {
+        Some(payer) => {
+            let settings = &shared.config.autopay.webhook;
+            server.pages(autopay::webhook::pages(payer.clone(), settings))
+        }
+        None => server,
+    };
     Ok(grpc::register(server, shared).bind().await?)
 }

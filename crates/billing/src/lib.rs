@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod app;
 pub mod audit_records;
 mod auto_topups;
+mod autopay;
 pub mod config;
 mod corrections;
 mod credit;
@@ -67,6 +68,7 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
         },
         Migration { name: "0014_credit", sql: include_str!("../migrations/0014_credit.sql") },
         Migration { name: "0015_documents", sql: include_str!("../migrations/0015_documents.sql") },
+        Migration { name: "0016_autopay", sql: include_str!("../migrations/0016_autopay.sql") },
     ],
 );
 

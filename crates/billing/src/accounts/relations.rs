@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Account, AccountKind, Error, get, rules, store};
 use crate::{
-    auto_topups, credit,
+    auto_topups, autopay, credit,
     events::{self, AccountFacts, Event},
     holds,
     ledger::{
@@ -112,6 +112,7 @@ struct Moving {
     to: AccountKey,
     account: Account,
     locked: Locked,
+    now: DateTime<Utc>,
 }
 
 impl Moving {
@@ -126,7 +127,7 @@ impl Moving {
         }
         let locked = ledger::lock(tx, now, &[from, to]).await?;
         let account = store::lock(tx, from).await?.ok_or(Error::Moved)?;
-        Ok(Moving { from, to, account, locked })
+        Ok(Moving { from, to, account, locked, now })
     }
 
     /// The balance, out of one tenant and into the other.
@@ -164,6 +165,7 @@ impl Moving {
         kind: AccountKind,
         owner: &AccountId,
     ) -> Result<Account, Error> {
+        autopay::leave(tx, &self.account, self.now).await?;
         ledger::set_state(tx, self.from, State::Moved).await?;
         store::move_to(tx, self.from, self.to.tenant, kind).await?;
         holds::move_to(tx, self.from, self.to.tenant).await?;

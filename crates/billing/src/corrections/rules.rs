@@ -59,7 +59,8 @@ pub(crate) fn reversible(legs: &[Leg]) -> Result<(), Refusal> {
         | Kind::DeferredIssued
         | Kind::DeferredPaid
         | Kind::LienTaken
-        | Kind::LienReturned => false,
+        | Kind::LienReturned
+        | Kind::CardDeposit => false,
     };
     if legs.is_empty() || !legs.iter().all(plain) {
         return Err(Refusal::NotReversible);

@@ -18,6 +18,10 @@ const READ: &[Role] = &[Operator, Agency, Advertiser, Auditor];
 const AGENCY: &[Role] = &[Operator, Agency];
 /// The same, to look at.
 const READ_AGENCY: &[Role] = &[Operator, Agency, Auditor];
+/// A direct advertiser's business.
+const ADVERTISER: &[Role] = &[Operator, Advertiser];
+/// The same, to look at.
+const READ_ADVERTISER: &[Role] = &[Operator, Advertiser, Auditor];
 /// The business of whoever pays for itself.
 const OWNER: &[Role] = &[Operator, Agency, Advertiser];
 /// The holder is pacing; an operator does by hand what a replica that is gone cannot.
@@ -59,6 +63,13 @@ pub(crate) const METHODS: MethodTable = &[
     ("/adspend.billing.v1.AutoTopUpService/GetAutoTopUp", READ_AGENCY),
     ("/adspend.billing.v1.AutoTopUpService/DisableAutoTopUp", AGENCY),
     ("/adspend.billing.v1.AutoTopUpService/ListAutoTopUpRuns", READ_AGENCY),
+    ("/adspend.billing.v1.AutopayService/LinkCard", ADVERTISER),
+    ("/adspend.billing.v1.AutopayService/ListCards", READ_ADVERTISER),
+    ("/adspend.billing.v1.AutopayService/UnlinkCard", ADVERTISER),
+    ("/adspend.billing.v1.AutopayService/SetAutopay", ADVERTISER),
+    ("/adspend.billing.v1.AutopayService/GetAutopay", READ_ADVERTISER),
+    ("/adspend.billing.v1.AutopayService/DisableAutopay", ADVERTISER),
+    ("/adspend.billing.v1.AutopayService/ListAutopayRuns", READ_ADVERTISER),
     ("/adspend.billing.v1.TransactionService/ListTransactions", READ),
     ("/adspend.billing.v1.TransactionService/ExportTransactions", READ),
     ("/adspend.billing.v1.TransactionService/ReverseTransaction", &[Operator]),

@@ -24,6 +24,7 @@ use tonic::{Request, Response, Status, codec::CompressionEncoding::Gzip};
 use crate::{
     accounts::{AccountFacts, Directory},
     audit_records::Asked,
+    autopay::Autopay,
     config::Config,
     events::Feed,
     ledger::{Actor, TenantNo, batch::Poster},
@@ -33,6 +34,7 @@ use crate::{
 mod accounts;
 mod audit;
 mod auto_topups;
+mod autopay;
 mod corrections;
 mod credit;
 mod documents;
@@ -60,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) poster: Poster,
     pub(crate) events: Feed,
     pub(crate) pages: PageKey,
+    pub(crate) autopay: Autopay,
     pub(crate) config: Config,
 }
 
@@ -85,6 +88,7 @@ pub(crate) fn register(mut server: Server, shared: &Arc<Shared>) -> Server {
         promised_payments::PromisedPayments(shared())
     ));
     serve!(auto_top_up_service_server::AutoTopUpServiceServer(auto_topups::AutoTopUps(shared())));
+    serve!(autopay_service_server::AutopayServiceServer(autopay::Autopays(shared())));
     serve!(transaction_service_server::TransactionServiceServer(transactions::Transactions(
         shared()
     )));
@@ -152,6 +156,10 @@ replayable!(
     SetAutoTopUpResponse,
     DisableAutoTopUpResponse,
     CreateReconciliationActResponse,
+    LinkCardResponse,
+    UnlinkCardResponse,
+    SetAutopayResponse,
+    DisableAutopayResponse,
 );
 
 impl Shared {

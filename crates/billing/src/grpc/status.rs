@@ -7,7 +7,7 @@ use adspend_common::{
 };
 
 use crate::{
-    accounts, audit_records::listing, auto_topups, corrections, credit, documents, events,
+    accounts, audit_records::listing, auto_topups, autopay, corrections, credit, documents, events,
     invoices, payments, promised_payments, promised_payments::rules::Why, requests, transactions,
 };
 
@@ -259,6 +259,38 @@ impl From<auto_topups::Error> for Refusal {
             E::NotAClient => precondition(Reason::NotAnAgencyClient, text),
             E::Currency { expected, found } => currency_mismatch(text, expected, found),
             E::AlreadyOff(name) => precondition(Reason::AlreadyInState, text).about(name),
+            E::Moved => contention(),
+            E::Request(cause) => cause.into(),
+            E::Ledger(cause) => cause.into(),
+            E::Db(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<autopay::Error> for Refusal {
+    fn from(error: autopay::Error) -> Refusal {
+        use autopay::{Error as E, Refusal as R};
+        let text = error.to_string();
+        match error {
+            E::NotFound(name) => rpc::not_found(&name),
+            E::Refused(refusal) => match refusal {
+                R::NotAvailable(why) => {
+                    let names: Vec<_> = why.iter().map(|why| why.name()).collect();
+                    precondition(Reason::AutopayNotAvailable, text)
+                        .with("refusals", names.join(","))
+                }
+                R::Currency { expected, found } => currency_mismatch(text, expected, found),
+                R::AboveMaximum(maximum) => {
+                    precondition(Reason::AmountAboveMaximum, text).with("maximum", maximum)
+                }
+                R::TooManyCards => precondition(Reason::TooManyCards, text),
+                R::LinkedAlready => refuse(Code::AlreadyExists, Reason::AlreadyExists, text),
+                R::CardNotUsable(why) => {
+                    precondition(Reason::CardNotUsable, text).with("refusals", why)
+                }
+                R::OffAlready => precondition(Reason::AlreadyInState, text),
+            },
+            E::ProviderAway => rpc::unavailable(text),
             E::Moved => contention(),
             E::Request(cause) => cause.into(),
             E::Ledger(cause) => cause.into(),

@@ -182,6 +182,8 @@ stored_enum! {
         LienTaken = 22,
         /// The same money back: frozen → main.
         LienReturned = 23,
+        /// A payment by card: card → main.
+        CardDeposit = 43,
     }
 }
 
@@ -251,6 +253,7 @@ impl Kind {
             | Kind::MovedOut
             | Kind::MovedIn
             | Kind::ClickCredit
+            | Kind::CardDeposit
             | Kind::DeferredIssued
             | Kind::DeferredPaid
             | Kind::LienTaken

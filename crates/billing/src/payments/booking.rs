@@ -63,8 +63,10 @@ pub(super) struct Booked {
 /// Where credited money comes from.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Funds {
-    /// Just arrived.
+    /// Just arrived through the bank.
     Fresh,
+    /// Just arrived by card.
+    Card,
     /// Free funds of a tenant.
     Free(TenantNo),
 }
@@ -254,6 +256,9 @@ pub(super) fn credit(
     };
     let mut legs = match funds {
         Funds::Fresh => vec![leg(kind(Kind::Deposit), Place::Counter(Counter::Bank), to, payment)],
+        Funds::Card => {
+            vec![leg(kind(Kind::CardDeposit), Place::Counter(Counter::Card), to, payment)]
+        }
         Funds::Free(of) => {
             let free = Place::Counter(Counter::Unallocated);
             let mut legs = Vec::new();
@@ -279,7 +284,7 @@ pub(super) fn credit(
     payment.account = Some(account.id.clone());
     payment.credited_at = Some(now);
     payment.state = match funds {
-        Funds::Fresh => PaymentState::Credited,
+        Funds::Fresh | Funds::Card => PaymentState::Credited,
         Funds::Free(_) => PaymentState::Allocated,
     };
     Ok(())

@@ -10,6 +10,7 @@
 //! Deliberately not here: reading bank statements, refunds.
 
 mod booking;
+pub(crate) mod card;
 pub(crate) mod refunds;
 pub(crate) mod rules;
 pub(crate) mod store;

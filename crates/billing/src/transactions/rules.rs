@@ -63,7 +63,9 @@ pub(crate) const fn shown(kind: Kind, sign: Sign) -> Option<TransactionType> {
     match (kind, sign) {
         (Kind::Transfer | Kind::AutoTopUp, Sign::In) => Some(T::TransferIn),
         (Kind::Transfer | Kind::AutoTopUp, Sign::Out) => Some(T::TransferOut),
-        (Kind::Deposit | Kind::Allocation, Sign::In | Sign::Out) => Some(T::Deposit),
+        (Kind::Deposit | Kind::Allocation | Kind::CardDeposit, Sign::In | Sign::Out) => {
+            Some(T::Deposit)
+        }
         (Kind::PromiseTaken | Kind::DeferredIssued, Sign::In | Sign::Out) => Some(T::DepositCredit),
         (Kind::PromiseRepaid | Kind::PromiseCollected, Sign::In | Sign::Out) => {
             Some(T::ChargeCredit)

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod audit_records;
+mod autopay;
 mod bad_input;
 mod corrections;
 mod credit;
@@ -17,6 +18,13 @@ mod identities;
 mod jobs;
 mod payments;
 mod promises;
+#[path = "../../../../tests/src/provider.rs"]
+#[allow(
+    unreachable_pub,
+    dead_code,
+    reason = "it is the end-to-end package's, which offers all of it"
+)]
+mod provider;
 mod relations;
 mod repeats;
 mod storm;

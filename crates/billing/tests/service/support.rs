@@ -14,7 +14,8 @@ use adspend_common::{
 use chrono::{DateTime, Utc};
 use pb::{
     account_service_client::AccountServiceClient, audit_service_client::AuditServiceClient,
-    auto_top_up_service_client::AutoTopUpServiceClient, credit_service_client::CreditServiceClient,
+    auto_top_up_service_client::AutoTopUpServiceClient,
+    autopay_service_client::AutopayServiceClient, credit_service_client::CreditServiceClient,
     document_service_client::DocumentServiceClient, event_service_client::EventServiceClient,
     hold_service_client::HoldServiceClient, invoice_service_client::InvoiceServiceClient,
     payment_service_client::PaymentServiceClient,
@@ -41,8 +42,9 @@ pub(crate) struct World {
     pub(crate) hand: ManualClock,
     pub(crate) metrics: SocketAddr,
     pub(crate) database: TestDatabase,
-    clock: Clock,
-    config: Config,
+    pub(crate) clock: Clock,
+    /// For a second process on the same database.
+    pub(crate) config: Config,
     channel: Channel,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
@@ -120,6 +122,7 @@ impl Caller {
         audit: AuditServiceClient,
         credit: CreditServiceClient,
         documents: DocumentServiceClient,
+        autopay: AutopayServiceClient,
         events: EventServiceClient,
         holds: HoldServiceClient,
         invoices: InvoiceServiceClient,

@@ -2930,6 +2930,1221 @@ pub mod auto_top_up_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Card is a card by its token; of its number only the first six and the last four digits are known.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Card {
+    /// `accounts/{account}/cards/{card}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Such as `220000******0053`.
+    #[prost(string, tag = "2")]
+    pub masked_number: ::prost::alloc::string::String,
+    /// The payment system, such as `Mir`.
+    #[prost(string, tag = "3")]
+    pub brand: ::prost::alloc::string::String,
+    /// The last month in which it is good, 1 to 12.
+    #[prost(int32, tag = "4")]
+    pub expiry_month: i32,
+    /// Of this year.
+    #[prost(int32, tag = "5")]
+    pub expiry_year: i32,
+    /// Whether it can be charged.
+    #[prost(enumeration = "CardState", tag = "6")]
+    pub state: i32,
+    /// When it was linked.
+    #[prost(message, optional, tag = "7")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Autopay is the autopayment of an account.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Autopay {
+    /// The account: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+    /// Whether it fires.
+    #[prost(bool, tag = "2")]
+    pub enabled: bool,
+    /// The card that is charged: `accounts/{account}/cards/{card}`.
+    #[prost(string, tag = "3")]
+    pub card: ::prost::alloc::string::String,
+    /// What one payment brings.
+    #[prost(message, optional, tag = "4")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// It fires when free money of the account is this or less (R-120).
+    #[prost(message, optional, tag = "5")]
+    pub threshold: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// Why it is off.
+    #[prost(enumeration = "AutopayDisabledReason", tag = "6")]
+    pub disabled_reason: i32,
+    /// When it went off.
+    #[prost(message, optional, tag = "7")]
+    pub disable_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it was last set.
+    #[prost(message, optional, tag = "8")]
+    pub update_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// AutopayRun is one payment that the autopayment made or tried.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AutopayRun {
+    /// `accounts/{account}/autopayRuns/{run}`; the id is the idempotence key at the provider.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The card: `accounts/{account}/cards/{card}`.
+    #[prost(string, tag = "2")]
+    pub card: ::prost::alloc::string::String,
+    /// How much.
+    #[prost(message, optional, tag = "3")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The free money of the account when it fired.
+    #[prost(message, optional, tag = "4")]
+    pub balance: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// Where it stands.
+    #[prost(enumeration = "AutopayRunState", tag = "5")]
+    pub state: i32,
+    /// Why it failed.
+    #[prost(enumeration = "AutopayDisabledReason", tag = "6")]
+    pub failure_reason: i32,
+    /// The provider's word for it, such as `insufficient_funds`; also of a try that is repeated.
+    #[prost(string, tag = "7")]
+    pub provider_reason: ::prost::alloc::string::String,
+    /// The provider's id of the payment.
+    #[prost(string, tag = "8")]
+    pub provider_payment: ::prost::alloc::string::String,
+    /// How often the provider was asked to charge the card, always under the same key.
+    #[prost(int32, tag = "9")]
+    pub tries: i32,
+    /// The payment that it became: `payments/{payment}`.
+    #[prost(string, tag = "10")]
+    pub payment: ::prost::alloc::string::String,
+    /// When it fired.
+    #[prost(message, optional, tag = "11")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it ended.
+    #[prost(message, optional, tag = "12")]
+    pub finish_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Request of LinkCard.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkCardRequest {
+    /// The advertiser: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// The provider's id of the saved payment method; a card number is refused.
+    #[prost(string, tag = "2")]
+    pub payment_method: ::prost::alloc::string::String,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of LinkCard.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkCardResponse {
+    /// The card.
+    #[prost(message, optional, tag = "1")]
+    pub card: ::core::option::Option<Card>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+/// Request of ListCards.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListCardsRequest {
+    /// The advertiser: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+}
+/// Response of ListCards.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListCardsResponse {
+    /// Oldest first; five at most.
+    #[prost(message, repeated, tag = "1")]
+    pub cards: ::prost::alloc::vec::Vec<Card>,
+}
+/// Request of UnlinkCard.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnlinkCardRequest {
+    /// `accounts/{account}/cards/{card}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of UnlinkCard.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnlinkCardResponse {
+    /// The card, now unlinked.
+    #[prost(message, optional, tag = "1")]
+    pub card: ::core::option::Option<Card>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+/// Request of SetAutopay.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetAutopayRequest {
+    /// The advertiser: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// A linked card: `accounts/{account}/cards/{card}`.
+    #[prost(string, tag = "2")]
+    pub card: ::prost::alloc::string::String,
+    /// What one payment brings: whole kopecks, at most 299 999 roubles (R-121).
+    #[prost(message, optional, tag = "3")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// Fires when free money is this or less; may be zero.
+    #[prost(message, optional, tag = "4")]
+    pub threshold: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "5")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of SetAutopay.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetAutopayResponse {
+    /// The autopayment, now on.
+    #[prost(message, optional, tag = "1")]
+    pub autopay: ::core::option::Option<Autopay>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+/// Request of GetAutopay.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetAutopayRequest {
+    /// The advertiser: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+}
+/// Response of GetAutopay.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetAutopayResponse {
+    /// The autopayment; only its account is filled when none was ever set.
+    #[prost(message, optional, tag = "1")]
+    pub autopay: ::core::option::Option<Autopay>,
+}
+/// Request of DisableAutopay.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DisableAutopayRequest {
+    /// The advertiser: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of DisableAutopay.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DisableAutopayResponse {
+    /// The autopayment, now off.
+    #[prost(message, optional, tag = "1")]
+    pub autopay: ::core::option::Option<Autopay>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+/// Request of ListAutopayRuns.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAutopayRunsRequest {
+    /// The advertiser: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// At most 1000; 50 when zero.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// From the previous page, with the same other fields.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Response of ListAutopayRuns.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAutopayRunsResponse {
+    /// Newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub runs: ::prost::alloc::vec::Vec<AutopayRun>,
+    /// Empty at the end, and only there.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// CardState is whether a linked card can be charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CardState {
+    /// Not set.
+    Unspecified = 0,
+    /// It can.
+    Active = 1,
+    /// The provider refuses it for good: it has expired, or its owner revoked the permission. It keeps its
+    /// place among the five until it is unlinked.
+    Invalid = 2,
+    /// It was unlinked.
+    Unlinked = 3,
+}
+impl CardState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CARD_STATE_UNSPECIFIED",
+            Self::Active => "CARD_STATE_ACTIVE",
+            Self::Invalid => "CARD_STATE_INVALID",
+            Self::Unlinked => "CARD_STATE_UNLINKED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CARD_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CARD_STATE_ACTIVE" => Some(Self::Active),
+            "CARD_STATE_INVALID" => Some(Self::Invalid),
+            "CARD_STATE_UNLINKED" => Some(Self::Unlinked),
+            _ => None,
+        }
+    }
+}
+/// AutopayDisabledReason is why an autopayment is off, or a payment of it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AutopayDisabledReason {
+    /// It is on, or was never set.
+    Unspecified = 0,
+    /// A limit of the card or of its owner was exceeded (R-124).
+    LimitExceeded = 1,
+    /// The payment system could not authorise the payment (R-124).
+    AuthorizationError = 2,
+    /// The payment system declined the payment, or gave no answer to any try (R-124).
+    Declined = 3,
+    /// Its owner switched it off.
+    ByOwner = 4,
+    /// Its card was unlinked.
+    CardUnlinked = 5,
+    /// The account is no direct advertiser any more.
+    NotEligible = 6,
+}
+impl AutopayDisabledReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUTOPAY_DISABLED_REASON_UNSPECIFIED",
+            Self::LimitExceeded => "AUTOPAY_DISABLED_REASON_LIMIT_EXCEEDED",
+            Self::AuthorizationError => "AUTOPAY_DISABLED_REASON_AUTHORIZATION_ERROR",
+            Self::Declined => "AUTOPAY_DISABLED_REASON_DECLINED",
+            Self::ByOwner => "AUTOPAY_DISABLED_REASON_BY_OWNER",
+            Self::CardUnlinked => "AUTOPAY_DISABLED_REASON_CARD_UNLINKED",
+            Self::NotEligible => "AUTOPAY_DISABLED_REASON_NOT_ELIGIBLE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUTOPAY_DISABLED_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUTOPAY_DISABLED_REASON_LIMIT_EXCEEDED" => Some(Self::LimitExceeded),
+            "AUTOPAY_DISABLED_REASON_AUTHORIZATION_ERROR" => {
+                Some(Self::AuthorizationError)
+            }
+            "AUTOPAY_DISABLED_REASON_DECLINED" => Some(Self::Declined),
+            "AUTOPAY_DISABLED_REASON_BY_OWNER" => Some(Self::ByOwner),
+            "AUTOPAY_DISABLED_REASON_CARD_UNLINKED" => Some(Self::CardUnlinked),
+            "AUTOPAY_DISABLED_REASON_NOT_ELIGIBLE" => Some(Self::NotEligible),
+            _ => None,
+        }
+    }
+}
+/// AutopayRunState is where a payment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AutopayRunState {
+    /// Not set.
+    Unspecified = 0,
+    /// Under way: no other starts until it has ended (R-128).
+    Pending = 1,
+    /// Paid, and credited to the account.
+    Succeeded = 2,
+    /// Not paid; the card was not charged.
+    Failed = 3,
+}
+impl AutopayRunState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUTOPAY_RUN_STATE_UNSPECIFIED",
+            Self::Pending => "AUTOPAY_RUN_STATE_PENDING",
+            Self::Succeeded => "AUTOPAY_RUN_STATE_SUCCEEDED",
+            Self::Failed => "AUTOPAY_RUN_STATE_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUTOPAY_RUN_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUTOPAY_RUN_STATE_PENDING" => Some(Self::Pending),
+            "AUTOPAY_RUN_STATE_SUCCEEDED" => Some(Self::Succeeded),
+            "AUTOPAY_RUN_STATE_FAILED" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod autopay_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// AutopayService tops up a direct advertiser's account by card when what is left reaches a value
+    /// (R-120..R-128). Card numbers never come here: the payment provider's page takes them and gives a token.
+    #[derive(Debug, Clone)]
+    pub struct AutopayServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl AutopayServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> AutopayServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> AutopayServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            AutopayServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Links a card by the token of a payment method that the provider has saved. The provider is asked whether
+        /// it may be charged. At most five cards are linked (R-123).
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/store","payment_method":"22e12f66-000f-5000-8000-18db351245c7","request_id":"link-1"}' localhost:7401 adspend.billing.v1.AutopayService/LinkCard
+        /// ```
+        pub async fn link_card(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LinkCardRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LinkCardResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.AutopayService/LinkCard",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.AutopayService", "LinkCard"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the linked cards, oldest first. There are five at most, so it has no pages.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/store"}' localhost:7401 adspend.billing.v1.AutopayService/ListCards
+        /// ```
+        pub async fn list_cards(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListCardsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListCardsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.AutopayService/ListCards",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.AutopayService", "ListCards"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Unlinks a card and forgets its token; an autopayment that uses it is switched off.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/store/cards/0193e9a0-0000-7000-8000-000000000000","request_id":"unlink-1"}' localhost:7401 adspend.billing.v1.AutopayService/UnlinkCard
+        /// ```
+        pub async fn unlink_card(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UnlinkCardRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UnlinkCardResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.AutopayService/UnlinkCard",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.AutopayService", "UnlinkCard"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sets and switches on the autopayment of an account; fires at once when what is left is low already.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/store","card":"accounts/store/cards/0193e9a0-0000-7000-8000-000000000000","amount":{"currency_code":"RUB","units":"5000"},"threshold":{"currency_code":"RUB","units":"1000"},"request_id":"autopay-1"}' localhost:7401 adspend.billing.v1.AutopayService/SetAutopay
+        /// ```
+        pub async fn set_autopay(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetAutopayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetAutopayResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.AutopayService/SetAutopay",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.AutopayService", "SetAutopay"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns the autopayment of an account, and why it is off.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/store"}' localhost:7401 adspend.billing.v1.AutopayService/GetAutopay
+        /// ```
+        pub async fn get_autopay(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetAutopayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetAutopayResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.AutopayService/GetAutopay",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.AutopayService", "GetAutopay"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Switches the autopayment off. A payment that is under way still comes to its end.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/store","request_id":"autopay-off-1"}' localhost:7401 adspend.billing.v1.AutopayService/DisableAutopay
+        /// ```
+        pub async fn disable_autopay(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DisableAutopayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DisableAutopayResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.AutopayService/DisableAutopay",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.AutopayService",
+                        "DisableAutopay",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the payments that the autopayment made or tried, newest first.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/store"}' localhost:7401 adspend.billing.v1.AutopayService/ListAutopayRuns
+        /// ```
+        pub async fn list_autopay_runs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAutopayRunsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAutopayRunsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.AutopayService/ListAutopayRuns",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.AutopayService",
+                        "ListAutopayRuns",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod autopay_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with AutopayServiceServer.
+    #[async_trait]
+    pub trait AutopayService: std::marker::Send + std::marker::Sync + 'static {
+        /// Links a card by the token of a payment method that the provider has saved. The provider is asked whether
+        /// it may be charged. At most five cards are linked (R-123).
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/store","payment_method":"22e12f66-000f-5000-8000-18db351245c7","request_id":"link-1"}' localhost:7401 adspend.billing.v1.AutopayService/LinkCard
+        /// ```
+        async fn link_card(
+            &self,
+            request: tonic::Request<super::LinkCardRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LinkCardResponse>,
+            tonic::Status,
+        >;
+        /// Lists the linked cards, oldest first. There are five at most, so it has no pages.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/store"}' localhost:7401 adspend.billing.v1.AutopayService/ListCards
+        /// ```
+        async fn list_cards(
+            &self,
+            request: tonic::Request<super::ListCardsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListCardsResponse>,
+            tonic::Status,
+        >;
+        /// Unlinks a card and forgets its token; an autopayment that uses it is switched off.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/store/cards/0193e9a0-0000-7000-8000-000000000000","request_id":"unlink-1"}' localhost:7401 adspend.billing.v1.AutopayService/UnlinkCard
+        /// ```
+        async fn unlink_card(
+            &self,
+            request: tonic::Request<super::UnlinkCardRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UnlinkCardResponse>,
+            tonic::Status,
+        >;
+        /// Sets and switches on the autopayment of an account; fires at once when what is left is low already.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/store","card":"accounts/store/cards/0193e9a0-0000-7000-8000-000000000000","amount":{"currency_code":"RUB","units":"5000"},"threshold":{"currency_code":"RUB","units":"1000"},"request_id":"autopay-1"}' localhost:7401 adspend.billing.v1.AutopayService/SetAutopay
+        /// ```
+        async fn set_autopay(
+            &self,
+            request: tonic::Request<super::SetAutopayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetAutopayResponse>,
+            tonic::Status,
+        >;
+        /// Returns the autopayment of an account, and why it is off.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/store"}' localhost:7401 adspend.billing.v1.AutopayService/GetAutopay
+        /// ```
+        async fn get_autopay(
+            &self,
+            request: tonic::Request<super::GetAutopayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetAutopayResponse>,
+            tonic::Status,
+        >;
+        /// Switches the autopayment off. A payment that is under way still comes to its end.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/store","request_id":"autopay-off-1"}' localhost:7401 adspend.billing.v1.AutopayService/DisableAutopay
+        /// ```
+        async fn disable_autopay(
+            &self,
+            request: tonic::Request<super::DisableAutopayRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DisableAutopayResponse>,
+            tonic::Status,
+        >;
+        /// Lists the payments that the autopayment made or tried, newest first.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/store"}' localhost:7401 adspend.billing.v1.AutopayService/ListAutopayRuns
+        /// ```
+        async fn list_autopay_runs(
+            &self,
+            request: tonic::Request<super::ListAutopayRunsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAutopayRunsResponse>,
+            tonic::Status,
+        >;
+    }
+    /// AutopayService tops up a direct advertiser's account by card when what is left reaches a value
+    /// (R-120..R-128). Card numbers never come here: the payment provider's page takes them and gives a token.
+    #[derive(Debug)]
+    pub struct AutopayServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> AutopayServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for AutopayServiceServer<T>
+    where
+        T: AutopayService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/adspend.billing.v1.AutopayService/LinkCard" => {
+                    #[allow(non_camel_case_types)]
+                    struct LinkCardSvc<T: AutopayService>(pub Arc<T>);
+                    impl<
+                        T: AutopayService,
+                    > tonic::server::UnaryService<super::LinkCardRequest>
+                    for LinkCardSvc<T> {
+                        type Response = super::LinkCardResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LinkCardRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AutopayService>::link_card(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LinkCardSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.AutopayService/ListCards" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListCardsSvc<T: AutopayService>(pub Arc<T>);
+                    impl<
+                        T: AutopayService,
+                    > tonic::server::UnaryService<super::ListCardsRequest>
+                    for ListCardsSvc<T> {
+                        type Response = super::ListCardsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListCardsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AutopayService>::list_cards(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListCardsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.AutopayService/UnlinkCard" => {
+                    #[allow(non_camel_case_types)]
+                    struct UnlinkCardSvc<T: AutopayService>(pub Arc<T>);
+                    impl<
+                        T: AutopayService,
+                    > tonic::server::UnaryService<super::UnlinkCardRequest>
+                    for UnlinkCardSvc<T> {
+                        type Response = super::UnlinkCardResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UnlinkCardRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AutopayService>::unlink_card(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UnlinkCardSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.AutopayService/SetAutopay" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetAutopaySvc<T: AutopayService>(pub Arc<T>);
+                    impl<
+                        T: AutopayService,
+                    > tonic::server::UnaryService<super::SetAutopayRequest>
+                    for SetAutopaySvc<T> {
+                        type Response = super::SetAutopayResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetAutopayRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AutopayService>::set_autopay(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetAutopaySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.AutopayService/GetAutopay" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetAutopaySvc<T: AutopayService>(pub Arc<T>);
+                    impl<
+                        T: AutopayService,
+                    > tonic::server::UnaryService<super::GetAutopayRequest>
+                    for GetAutopaySvc<T> {
+                        type Response = super::GetAutopayResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetAutopayRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AutopayService>::get_autopay(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetAutopaySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.AutopayService/DisableAutopay" => {
+                    #[allow(non_camel_case_types)]
+                    struct DisableAutopaySvc<T: AutopayService>(pub Arc<T>);
+                    impl<
+                        T: AutopayService,
+                    > tonic::server::UnaryService<super::DisableAutopayRequest>
+                    for DisableAutopaySvc<T> {
+                        type Response = super::DisableAutopayResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DisableAutopayRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AutopayService>::disable_autopay(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DisableAutopaySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.AutopayService/ListAutopayRuns" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAutopayRunsSvc<T: AutopayService>(pub Arc<T>);
+                    impl<
+                        T: AutopayService,
+                    > tonic::server::UnaryService<super::ListAutopayRunsRequest>
+                    for ListAutopayRunsSvc<T> {
+                        type Response = super::ListAutopayRunsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAutopayRunsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AutopayService>::list_autopay_runs(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAutopayRunsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for AutopayServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "adspend.billing.v1.AutopayService";
+    impl<T> tonic::server::NamedService for AutopayServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// CreditTerms is the credit of an account as it stands now.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreditTerms {

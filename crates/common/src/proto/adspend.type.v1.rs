@@ -159,6 +159,12 @@ pub enum Reason {
     ExecutorNotConfigured = 48,
     /// FAILED_PRECONDITION: the months that are asked about are not all closed.
     MonthNotClosed = 49,
+    /// FAILED_PRECONDITION: autopayment is not available to the account; the metadata says why.
+    AutopayNotAvailable = 84,
+    /// FAILED_PRECONDITION: as many cards are linked as may be; unlinking one makes room.
+    TooManyCards = 85,
+    /// FAILED_PRECONDITION: the provider knows no such saved card, or it cannot be charged.
+    CardNotUsable = 50,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -228,6 +234,9 @@ impl Reason {
             Self::InvoiceDeferred => "REASON_INVOICE_DEFERRED",
             Self::ExecutorNotConfigured => "REASON_EXECUTOR_NOT_CONFIGURED",
             Self::MonthNotClosed => "REASON_MONTH_NOT_CLOSED",
+            Self::AutopayNotAvailable => "REASON_AUTOPAY_NOT_AVAILABLE",
+            Self::TooManyCards => "REASON_TOO_MANY_CARDS",
+            Self::CardNotUsable => "REASON_CARD_NOT_USABLE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -294,6 +303,9 @@ impl Reason {
             "REASON_INVOICE_DEFERRED" => Some(Self::InvoiceDeferred),
             "REASON_EXECUTOR_NOT_CONFIGURED" => Some(Self::ExecutorNotConfigured),
             "REASON_MONTH_NOT_CLOSED" => Some(Self::MonthNotClosed),
+            "REASON_AUTOPAY_NOT_AVAILABLE" => Some(Self::AutopayNotAvailable),
+            "REASON_TOO_MANY_CARDS" => Some(Self::TooManyCards),
+            "REASON_CARD_NOT_USABLE" => Some(Self::CardNotUsable),
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use tonic::Code;
 
 use super::{
     DEFAULT_PAGE_SIZE, MAX_AMOUNT, MAX_PAGE_SIZE, PageKey, PageScope, Reason, Refusal, Violations,
-    refuse,
+    cards, refuse,
 };
 use crate::id::{self, Collection, Id, RequestId, ResourceId};
 use crate::money::{Currency, Money, WireError};
@@ -53,12 +53,22 @@ impl Violations {
         result.map_err(|error| self.add(field, error.to_string())).ok()
     }
 
+    /// Refuses a text with a card number in it, wherever texts come in: none is stored or logged (G15).
+    pub(super) fn no_card_number(&mut self, field: &str, text: &str) -> Option<()> {
+        if cards::holds_card_number(text) {
+            self.add(field, cards::REFUSED);
+            return None;
+        }
+        Some(())
+    }
+
     /// The name of a resource: `accounts/x`.
     pub fn name<C: Collection>(&mut self, field: &str, name: &str) -> Option<Id<C>> {
         if name.is_empty() {
             self.add(field, REQUIRED);
             return None;
         }
+        self.no_card_number(field, name)?;
         self.parsed(field, Id::from_name(name))
     }
 
@@ -82,6 +92,7 @@ impl Violations {
             self.add(field, REQUIRED);
             return None;
         }
+        self.no_card_number(field, name)?;
         self.parsed(field, id::parse_path(name, collections))
     }
 
@@ -91,6 +102,7 @@ impl Violations {
             self.add(field, REQUIRED);
             return None;
         }
+        self.no_card_number(field, id)?;
         self.parsed(field, Id::parse(id))
     }
 
@@ -106,6 +118,7 @@ impl Violations {
 
     /// The id that makes a repeat of a changing call harmless; the field is always `request_id`.
     pub fn request_id(&mut self, id: &str) -> Option<RequestId> {
+        self.no_card_number("request_id", id)?;
         self.parsed("request_id", RequestId::parse(id))
     }
 
@@ -392,6 +405,20 @@ mod tests {
         assert_eq!(v.optional_name::<Accounts>("agency", "clients/a"), None);
         assert_eq!(v.request_id("two words"), None);
         assert_eq!(paths(v), ["name", "agency", "request_id"]);
+    }
+
+    #[test]
+    fn no_name_or_id_is_a_card_number() {
+        let number = "4111111111111111";
+        let mut v = Violations::new();
+        assert_eq!(v.id::<Accounts>("account_id", number), None);
+        assert_eq!(v.name::<Accounts>("name", &format!("accounts/{number}")), None);
+        assert_eq!(
+            v.path2("card", &format!("accounts/a/cards/{number}"), ["accounts", "cards"]),
+            None
+        );
+        assert_eq!(v.request_id(number), None);
+        assert_eq!(paths(v), ["account_id", "name", "card", "request_id"]);
     }
 
     #[test]

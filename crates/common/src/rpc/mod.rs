@@ -14,6 +14,7 @@
 //! Deliberately not here: which method a caller may call ([`crate::identity`]), and the layer that
 //! applies deadlines ([`crate::server`]).
 
+mod cards;
 mod context;
 mod database;
 mod dates;
@@ -25,6 +26,7 @@ mod refusal;
 mod text;
 mod violations;
 
+pub use cards::holds_card_number;
 pub(crate) use context::Context;
 pub use deadline::Deadline;
 pub use decode::batch_limit;

@@ -12,7 +12,7 @@ impl Violations {
         self.optional_text(field, text, max_bytes)
     }
 
-    /// A text of at most `max_bytes` bytes that may be empty.
+    /// A text of at most `max_bytes` bytes that may be empty. A card number in it is refused (G15).
     pub fn optional_text(&mut self, field: &str, text: &str, max_bytes: usize) -> Option<String> {
         if text.len() > max_bytes {
             self.add(field, format!("must be at most {max_bytes} bytes"));
@@ -22,6 +22,7 @@ impl Violations {
             self.add(field, "must not contain control or direction characters");
             return None;
         }
+        self.no_card_number(field, text)?;
         Some(text.to_owned())
     }
 }
@@ -52,6 +53,7 @@ mod tests {
             ("a\u{200D}b", false),
             ("a\u{2066}b", false),
             ("12345678901234567890123456789012345678901234567890", false),
+            ("paid with 4111 1111 1111 1111", false),
         ] {
             let mut v = Violations::new();
             let read = v.text("display_name", text, 48);

@@ -1,4 +1,7 @@
-//! The HTTP port: metrics for Prometheus, health for those that do not speak gRPC.
+//! The HTTP port: metrics for Prometheus, health for those that do not speak gRPC, and the pages that the
+//! service adds for peers that speak only HTTP. Such a page knows its peer's address.
+
+use std::net::SocketAddr;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -14,12 +17,19 @@ use crate::telemetry::Telemetry;
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Serves until the process is as good as gone, so that the drain can be watched.
-pub(super) async fn serve(listener: TcpListener, telemetry: Telemetry, health: Health, stop: Stop) {
-    let pages = Router::new()
+pub(super) async fn serve(
+    listener: TcpListener,
+    telemetry: Telemetry,
+    health: Health,
+    stop: Stop,
+    added: Router,
+) {
+    let pages = added
         .route("/metrics", get(async move || metrics(&telemetry)))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || readiness(&health)));
     let closed = stop.token(Phase::Closed).clone().cancelled_owned();
+    let pages = pages.into_make_service_with_connect_info::<SocketAddr>();
     if let Err(error) = axum::serve(listener, pages).with_graceful_shutdown(closed).await {
         tracing::error!(%error, "the metrics port failed");
     }

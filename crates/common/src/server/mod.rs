@@ -85,6 +85,7 @@ pub struct Server {
     ready: Vec<Ready>,
     telemetry: Option<Telemetry>,
     services: Vec<Named>,
+    pages: axum::Router,
 }
 
 impl Server {
@@ -103,6 +104,7 @@ impl Server {
             ready: Vec::new(),
             telemetry: None,
             services: Vec::new(),
+            pages: axum::Router::new(),
         }
     }
 
@@ -178,6 +180,14 @@ impl Server {
         self
     }
 
+    /// Adds pages to the HTTP port, beside metrics and health. Who may ask is theirs to decide; their handlers
+    /// may take `ConnectInfo<SocketAddr>`.
+    #[must_use]
+    pub fn pages(mut self, pages: axum::Router) -> Server {
+        self.pages = self.pages.merge(pages);
+        self
+    }
+
     /// Checks the method table and opens the sockets. Nothing is served before [`Bound::run`].
     pub async fn bind(self) -> Result<Bound, Error> {
         let names: Vec<&'static str> = self.services.iter().map(|(name, _)| *name).collect();
@@ -217,6 +227,7 @@ impl Server {
             telemetry,
             drain: self.drain,
             stop: self.stop,
+            pages: self.pages,
         })
     }
 }
@@ -242,6 +253,7 @@ pub struct Bound {
     telemetry: Telemetry,
     drain: Drain,
     stop: Stop,
+    pages: axum::Router,
 }
 
 impl Bound {
@@ -267,6 +279,7 @@ impl Bound {
             self.telemetry.clone(),
             self.health.clone(),
             self.stop.clone(),
+            self.pages,
         ));
         let accepting = tokio::spawn(self.acceptor.run(self.grpc));
 

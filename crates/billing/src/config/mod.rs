@@ -3,6 +3,8 @@
 //! Every number that the product rules mark INFERRED is a setting here with the rule's default. Amounts are
 //! texts or whole numbers in units of the currency: `minimum_net = { RUB = "1000" }`.
 
+mod autopay;
+
 use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
 use adspend_common::{
@@ -14,6 +16,8 @@ use adspend_common::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use crate::documents::executor::{Documents, Executor};
+
+pub use autopay::{Autopay, Provider, ProviderError, Webhook};
 
 /// What environment variables of this service begin with.
 pub const PREFIX: &str = "ADSPEND_BILLING";
@@ -57,6 +61,9 @@ pub struct Config {
     /// Documents.
     #[serde(default)]
     pub documents: Documents,
+    /// Autopayment by card.
+    #[serde(default)]
+    pub autopay: Autopay,
     /// Work by the clock.
     #[serde(default)]
     pub jobs: Jobs,
@@ -85,6 +92,7 @@ impl Config {
             invoices: Invoices::default(),
             promised_payments: PromisedPayments::default(),
             documents: Documents::default(),
+            autopay: Autopay::default(),
             jobs: Jobs::default(),
         }
     }
