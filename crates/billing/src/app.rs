@@ -23,8 +23,9 @@ use crate::{
     config::Config,
     events::Feed,
     grpc::{self, Shared},
-    jobs::Jobs,
+    jobs::{Jobs, Works},
     ledger::batch::Poster,
+    notices::{Delivery, MailError, Mailer},
     secrets,
 };
 
@@ -46,6 +47,9 @@ pub enum Error {
     /// The configuration does not say who may call.
     #[error("the configuration does not say who may call")]
     Identity(#[from] IdentityError),
+    /// The configuration of e-mail cannot be used.
+    #[error("e-mail cannot be sent")]
+    Mail(#[from] MailError),
     /// The server does not start.
     #[error("the server does not start")]
     Server(#[from] server::Error),
@@ -62,6 +66,7 @@ pub struct App {
 impl App {
     /// Checks the schema, takes the time from the database, starts the jobs and opens the sockets.
     pub async fn start(config: Config, clock: Clock, telemetry: &Telemetry) -> Result<App, Error> {
+        let mailer = Mailer::from_config(&config.mail)?;
         let pool = Pool::new(&config.database, APPLICATION)?;
         let anchored = db::anchor(&pool, &clock).await?;
         let pages = {
@@ -84,9 +89,11 @@ impl App {
         let bound = bind(&shared, &stop, telemetry).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(shared.events.clone().run(stop.clone()));
-        let feed = shared.events.clone();
-        Jobs::new(&pool, &clock, feed, &shared.config.jobs, &stop, telemetry)
-            .start(&tasks, anchored);
+        let works = Works {
+            feed: shared.events.clone(),
+            delivery: Delivery::new(&pool, &clock, &shared.config.mail, mailer, telemetry),
+        };
+        Jobs::new(&pool, &clock, works, &shared.config, &stop, telemetry).start(&tasks, anchored);
         Ok(App { bound, stop, tasks, pool })
     }
 

@@ -53,6 +53,10 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             name: "0011_entries_are_sides_of_legs",
             sql: include_str!("../migrations/0011_entries_are_sides_of_legs.sql"),
         },
+        Migration {
+            name: "0012_announcements",
+            sql: include_str!("../migrations/0012_announcements.sql"),
+        },
     ],
 );
 

@@ -128,9 +128,31 @@ impl World {
         World { hand, metrics, database, config, channel, stop, served }
     }
 
+    /// The database, for what no call shows.
+    pub(crate) fn database(&self) -> &TestDatabase {
+        &self.database
+    }
+
+    /// Another process on the same database, with a clock that stands still.
+    pub(crate) async fn replica(&self) -> Replica {
+        let (clock, _) = Clock::manual(self.hand.now());
+        let app = App::start(self.config.clone(), clock, &Telemetry::for_tests()).await.unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = tokio::spawn(app.run(async move {
+            let _ = stopped.await;
+        }));
+        Replica { stop, served }
+    }
+
     /// Stops the service and starts it again on its data.
     pub(crate) async fn restart(self) -> World {
-        let World { hand, database, config, channel, stop, served, .. } = self;
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> World {
+        let World { hand, database, mut config, channel, stop, served, .. } = self;
+        change(&mut config);
         drop(channel);
         stop.send(()).unwrap();
         served.await.unwrap();
@@ -244,6 +266,19 @@ impl World {
         drop(channel);
         stop.send(()).unwrap();
         served.await.unwrap();
+    }
+}
+
+/// A process beside the world's.
+pub(crate) struct Replica {
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+impl Replica {
+    pub(crate) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.served.await.unwrap();
     }
 }
 
