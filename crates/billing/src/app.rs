@@ -24,8 +24,9 @@ use crate::{
     config::{Config, Executor, ProviderError},
     events::Feed,
     grpc::{self, Shared},
-    jobs::Jobs,
+    jobs::{Jobs, Works},
     ledger::batch::Poster,
+    notices::{Delivery, MailError, Mailer},
     secrets,
 };
 
@@ -53,6 +54,9 @@ pub enum Error {
     /// The payment provider's settings cannot be used.
     #[error("the payment provider's settings cannot be used")]
     Autopay(#[from] ProviderError),
+    /// The configuration of e-mail cannot be used.
+    #[error("e-mail cannot be sent")]
+    Mail(#[from] MailError),
     /// The server does not start.
     #[error("the server does not start")]
     Server(#[from] server::Error),
@@ -75,6 +79,7 @@ impl App {
             None => tracing::warn!("documents.executor is not configured: no documents are made"),
         }
         let autopay = Autopay::new(&config.autopay)?;
+        let mailer = Mailer::from_config(&config.mail)?;
         let pool = Pool::new(&config.database, APPLICATION)?;
         let anchored = db::anchor(&pool, &clock).await?;
         let pages = {
@@ -102,8 +107,11 @@ impl App {
         if let Some(payer) = payer.filter(|_| shared.config.jobs.enabled) {
             tasks.spawn(payer.keep(stop.clone()));
         }
-        let feed = shared.events.clone();
-        Jobs::new(&pool, &clock, feed, &shared.config, &stop, telemetry).start(&tasks, anchored);
+        let works = Works {
+            feed: shared.events.clone(),
+            delivery: Delivery::new(&pool, &clock, &shared.config.mail, mailer, telemetry),
+        };
+        Jobs::new(&pool, &clock, works, &shared.config, &stop, telemetry).start(&tasks, anchored);
         Ok(App { bound, stop, tasks, pool })
     }
 

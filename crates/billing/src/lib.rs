@@ -69,6 +69,10 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
         Migration { name: "0014_credit", sql: include_str!("../migrations/0014_credit.sql") },
         Migration { name: "0015_documents", sql: include_str!("../migrations/0015_documents.sql") },
         Migration { name: "0016_autopay", sql: include_str!("../migrations/0016_autopay.sql") },
+        Migration {
+            name: "0017_announcements",
+            sql: include_str!("../migrations/0017_announcements.sql"),
+        },
     ],
 );
 

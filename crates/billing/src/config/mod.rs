@@ -9,7 +9,8 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
 use adspend_common::{
     config::{
-        self, Auth, Database, Drain, HumanDuration, Limits, Listen, Telemetry, Tls, system_clock,
+        self, Auth, Database, Drain, HumanDuration, Limits, Listen, Secret, Telemetry, Tls,
+        system_clock,
     },
     money::{Currency, Money},
 };
@@ -64,6 +65,9 @@ pub struct Config {
     /// Autopayment by card.
     #[serde(default)]
     pub autopay: Autopay,
+    /// E-mail to owners of money.
+    #[serde(default)]
+    pub mail: Mail,
     /// Work by the clock.
     #[serde(default)]
     pub jobs: Jobs,
@@ -93,6 +97,7 @@ impl Config {
             promised_payments: PromisedPayments::default(),
             documents: Documents::default(),
             autopay: Autopay::default(),
+            mail: Mail::default(),
             jobs: Jobs::default(),
         }
     }
@@ -154,13 +159,25 @@ impl Invoices {
 }
 
 /// The terms of promised payments (R-64..R-69): the defaults, and what differs for single agencies.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PromisedPayments {
     /// For every agency.
     pub terms: PromiseTerms,
     /// What differs, by the id of the agency.
     pub agencies: BTreeMap<String, PromiseTermsChange>,
+    /// How long before the end of the due day the agency is reminded.
+    pub remind_before: HumanDuration,
+}
+
+impl Default for PromisedPayments {
+    fn default() -> PromisedPayments {
+        PromisedPayments {
+            terms: PromiseTerms::default(),
+            agencies: BTreeMap::new(),
+            remind_before: HumanDuration::from_secs(24 * 3_600),
+        }
+    }
 }
 
 /// On which terms an agency may take promised payments.
@@ -254,6 +271,68 @@ impl PromisedPayments {
     }
 }
 
+/// E-mail through a relay. Off without a host: notices wait, and are given up
+/// when they are too old.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mail {
+    /// The relay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Its port: 587, 465 or 25 when it is not given, by `tls`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// How the connection is encrypted.
+    pub tls: MailTls,
+    /// An authority that is trusted beside the system's, PEM; give it as `ca_file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Who we are to the relay; nobody is said without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// The user's password; give it as `password_file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// The sender, such as `Adspend <noreply@adspend.example>`.
+    pub from: String,
+    /// The wait after the first failure; it doubles.
+    pub first_retry: HumanDuration,
+    /// The longest wait after a failure.
+    pub longest_retry: HumanDuration,
+    /// How old a notice may become before nobody wants it any more.
+    pub give_up_after: HumanDuration,
+}
+
+impl Default for Mail {
+    fn default() -> Mail {
+        Mail {
+            host: None,
+            port: None,
+            tls: MailTls::Starttls,
+            ca: None,
+            username: None,
+            password: None,
+            from: String::new(),
+            first_retry: HumanDuration::from_secs(60),
+            longest_retry: HumanDuration::from_secs(6 * 3_600),
+            give_up_after: HumanDuration::from_secs(3 * 24 * 3_600),
+        }
+    }
+}
+
+/// How the connection to the relay is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailTls {
+    /// By STARTTLS; a relay that does not offer it gets nothing.
+    #[default]
+    Starttls,
+    /// From the first byte.
+    Implicit,
+    /// Not at all: for a relay on the same host.
+    None,
+}
+
 /// Work by the clock. Nothing that a caller is told depends on it.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -271,6 +350,12 @@ pub struct Jobs {
     pub verify_ledger_every: Option<HumanDuration>,
     /// How often new audit records are linked into their chain.
     pub chain_audit_every: HumanDuration,
+    /// How often queued notices are sent.
+    pub send_notices_every: HumanDuration,
+    /// How often promises are looked through for what is due soon or overdue.
+    pub announce_promises_every: HumanDuration,
+    /// How often balances are looked through for low ones.
+    pub warn_balances_every: HumanDuration,
     /// How often the clock is set to the database's time.
     pub anchor_clock_every: HumanDuration,
     /// How often it is asked whether a month has ended whose documents are not made.
@@ -290,6 +375,9 @@ impl Default for Jobs {
             book_credit_every: HumanDuration::from_secs(10),
             verify_ledger_every: None,
             chain_audit_every: HumanDuration::from_secs(1),
+            send_notices_every: HumanDuration::from_secs(5),
+            announce_promises_every: HumanDuration::from_secs(60),
+            warn_balances_every: HumanDuration::from_secs(300),
             anchor_clock_every: HumanDuration::from_secs(60),
             close_months_every: HumanDuration::from_secs(60),
             keep_answers: HumanDuration::from_secs(400 * 24 * 3_600),

@@ -9,6 +9,9 @@
 //! | `anchor_clock` | sets the clock to the database's time |
 //! | `chain_audit` | links new audit records into their chain |
 //! | `close_months` | makes acts, VAT invoices and reconciliation acts of months that are over |
+//! | `send_notices` | sends queued letters, and gives up those that are too old |
+//! | `announce_promises` | tells of promises that are due soon or overdue |
+//! | `warn_balances` | tells of balances that run low |
 //! | `forget_answers` | deletes answers to requests that are older than they are kept |
 //! | `forget_events` | deletes events that are older than they are kept |
 //!
@@ -34,8 +37,15 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    audit_records::chain::Chain, auto_topups, config, credit, documents, events::Feed, holds,
-    ledger::audit, requests,
+    audit_records::chain::Chain,
+    auto_topups,
+    config::{self, Config},
+    credit, documents,
+    events::Feed,
+    holds,
+    ledger::audit,
+    notices::{self, Delivery},
+    promised_payments, requests,
 };
 
 /// Holds that one transaction gives back.
@@ -61,14 +71,22 @@ struct Verified {
     differences: AtomicI64,
 }
 
+/// Parts of the service that jobs keep going.
+#[derive(Clone)]
+pub(crate) struct Works {
+    pub(crate) feed: Feed,
+    pub(crate) delivery: Delivery,
+}
+
 /// What jobs work with.
 #[derive(Clone)]
 pub(crate) struct Jobs {
     pool: Pool,
     clock: Clock,
-    feed: Feed,
+    works: Works,
     settings: config::Jobs,
     executor: Option<config::Executor>,
+    remind_before: HumanDuration,
     stop: Stop,
     verified: Arc<Verified>,
     chain: Arc<Chain>,
@@ -79,8 +97,8 @@ impl Jobs {
     pub(crate) fn new(
         pool: &Pool,
         clock: &Clock,
-        feed: Feed,
-        config: &config::Config,
+        works: Works,
+        config: &Config,
         stop: &Stop,
         telemetry: &Telemetry,
     ) -> Jobs {
@@ -103,9 +121,10 @@ impl Jobs {
         Jobs {
             pool: pool.clone(),
             clock: clock.clone(),
-            feed,
             settings: config.jobs.clone(),
             executor: config.documents.executor.clone(),
+            works,
+            remind_before: config.promised_payments.remind_before,
             stop: stop.clone(),
             verified,
             chain: Arc::default(),
@@ -134,6 +153,12 @@ impl Jobs {
             let every = settings.close_months_every.get();
             tasks.spawn(self.clone().repeat("close_months", every, Jobs::close_months));
         }
+        let every = settings.send_notices_every.get();
+        tasks.spawn(self.clone().repeat("send_notices", every, Jobs::send_notices));
+        let every = settings.announce_promises_every.get();
+        tasks.spawn(self.clone().repeat("announce_promises", every, Jobs::announce_promises));
+        let every = settings.warn_balances_every.get();
+        tasks.spawn(self.clone().repeat("warn_balances", every, Jobs::warn_balances));
         tasks.spawn(self.clone().repeat("forget_answers", FORGET_EVERY, Jobs::forget_answers));
         tasks.spawn(self.clone().repeat("forget_events", FORGET_EVERY, Jobs::forget_events));
         if let Some(every) = settings.verify_ledger_every {
@@ -229,9 +254,22 @@ impl Jobs {
         Ok(())
     }
 
+    async fn send_notices(self) -> Result<(), db::Error> {
+        self.works.delivery.run().await
+    }
+
+    async fn announce_promises(self) -> Result<(), db::Error> {
+        let before = TimeDelta::from_std(self.remind_before.get()).unwrap_or(TimeDelta::MAX);
+        promised_payments::announce(&self.pool, self.clock.now(), before).await
+    }
+
+    async fn warn_balances(self) -> Result<(), db::Error> {
+        notices::warn(&self.pool, self.clock.now()).await
+    }
+
     async fn forget_events(self) -> Result<(), db::Error> {
         match self.ago(self.settings.keep_events) {
-            Some(before) => self.feed.forget(before).await,
+            Some(before) => self.works.feed.forget(before).await,
             None => Ok(()),
         }
     }

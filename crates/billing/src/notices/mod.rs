@@ -2,9 +2,19 @@
 //!
 //! [`queue`] makes a notice in the transaction of what it tells, once for each (tenant, kind, subject key):
 //! a second one with the same key is not made, whoever asks and however often. The content is kept as
-//! values; the words are those of the version that sends it.
+//! values; the words are those of the version that sends it. Without `mail.host` notices wait; those that
+//! were not sent within `mail.give_up_after` are given up, whatever the reason.
+//!
+//! Beside `rules.rs` and `store.rs`: `balances.rs` with its own store finds low balances, `letter.rs` has the
+//! words, `mailer.rs` speaks SMTP, `deliver.rs` claims, sends, and tries again.
 
+mod balances;
+mod deliver;
+mod letter;
+mod mailer;
+mod rules;
 mod store;
+mod store_balances;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +28,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::AccountKey;
+
+pub(crate) use balances::warn;
+pub(crate) use deliver::Delivery;
+pub(crate) use mailer::{Error as MailError, Mailer};
 
 /// A notice to be made.
 #[derive(Debug, Clone)]
@@ -34,7 +48,7 @@ pub(crate) struct Notice {
 #[serde(tag = "notice", rename_all = "snake_case")]
 pub(crate) enum Content {
     /// What is left covers three days of spend or less.
-    BalanceLow { available: Balance, daily: Money, currency: Currency },
+    BalanceLow { balance: Balance, daily: Money, currency: Currency },
     ///
     PromiseTaken(Promised),
     /// 24 hours before it is due.

@@ -15,7 +15,7 @@ fn start() -> DateTime<Utc> {
 fn low(tenant: i64, key: &str) -> Notice {
     let to = AccountKey { tenant: TenantNo(tenant), account: AccountNo(tenant) };
     let content = Content::BalanceLow {
-        available: Balance::from_micros(-1).unwrap(),
+        balance: Balance::from_micros(-1).unwrap(),
         daily: Money::from_units(7),
         currency: Currency::RUB,
     };

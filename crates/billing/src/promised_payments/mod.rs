@@ -4,8 +4,11 @@
 //! touch it; from 00:00 Moscow time of the next day the next external payment goes to it first
 //! `payments` asks [`Debts::due_from`] and books what [`rules::collect`] says.
 //!
+//! Beside `rules.rs` and `store.rs`: `announce.rs`, which tells of what time alone brings.
+//!
 //! Promises of an agency change only under the lock of its balance row, so what is read after the lock holds.
 
+mod announce;
 pub(crate) mod rules;
 pub(crate) mod store;
 #[cfg(test)]
@@ -33,6 +36,7 @@ use crate::{
     uuid_of,
 };
 
+pub(crate) use announce::announce;
 pub(crate) use rules::{NotRepaid, Offer, Promise, PromiseState, Refusal, Standing};
 
 /// A promise with what its answer needs.
@@ -219,10 +223,12 @@ pub(crate) async fn repay(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
     Taken,
+    DueSoon,
+    Overdue,
     Repaid,
 }
 
-/// The event and the e-mail, once for each promise and occasion.
+/// The e-mail, once for each promise and occasion, and the event where something happened.
 async fn tell(
     tx: &Tx<'_>,
     now: DateTime<Utc>,
@@ -244,12 +250,17 @@ async fn tell(
         due: *due,
     };
     let (event, content) = match told {
-        Told::Taken => (Event::PromiseTaken(facts), Content::PromiseTaken(promised)),
-        Told::Repaid => (Event::PromiseRepaid(facts), Content::PromiseRepaid(promised)),
+        Told::Taken => (Some(Event::PromiseTaken(facts)), Content::PromiseTaken(promised)),
+        Told::DueSoon => (None, Content::PromiseDueSoon(promised)),
+        Told::Overdue => (Some(Event::PromiseOverdue(facts)), Content::PromiseOverdue(promised)),
+        Told::Repaid => (Some(Event::PromiseRepaid(facts)), Content::PromiseRepaid(promised)),
     };
     let notice = Notice { to: account.key, subject_key: id.to_string(), content };
     notices::queue(tx, now, &notice).await?;
-    events::record(tx, now, account, &event).await
+    match event {
+        Some(event) => events::record(tx, now, account, &event).await,
+        None => Ok(()),
+    }
 }
 
 fn post<T>(

@@ -60,6 +60,29 @@ impl Promise {
     }
 }
 
+/// What an agency was told of an open promise as its day came, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Announced {
+    Nothing,
+    DueSoon,
+    Overdue,
+}
+
+/// What is to be told now; none when it was, or when there is nothing to tell.
+pub(crate) fn announcement(
+    promise: &Promise,
+    announced: Announced,
+    remind_before: TimeDelta,
+    now: DateTime<Utc>,
+) -> Option<Announced> {
+    let next = match promise.state(now) {
+        PromiseState::Overdue => Announced::Overdue,
+        PromiseState::Active if promise.due.end() - remind_before <= now => Announced::DueSoon,
+        PromiseState::Active | PromiseState::Repaid => Announced::Nothing,
+    };
+    (next > announced).then_some(next)
+}
+
 /// Why no promise may be taken now. Names go over the wire and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {

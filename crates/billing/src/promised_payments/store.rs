@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use adspend_common::{
     db::{self, Client, Row, Tx},
     money::{Balance, Money},
+    time::Day,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::Promise;
+use super::{Promise, rules::Announced};
 use crate::{
     accounts::store::Reader,
     ledger::{AccountKey, AccountNo, TenantNo},
@@ -176,4 +177,66 @@ pub(super) async fn pay(
         .execute(PAY, &[&tenant, id, &posting, outstanding, repaid_at, &part, &account, &now])
         .await?;
     db::exactly_one(paid, "promised_payments.pay")
+}
+
+impl Announced {
+    const fn number(self) -> i16 {
+        match self {
+            Announced::Nothing => 0,
+            Announced::DueSoon => 1,
+            Announced::Overdue => 2,
+        }
+    }
+
+    const fn from_number(number: i16) -> Option<Announced> {
+        match number {
+            0 => Some(Announced::Nothing),
+            1 => Some(Announced::DueSoon),
+            2 => Some(Announced::Overdue),
+            _ => None,
+        }
+    }
+}
+
+// The same conditions as in `rules::announcement`: a day is over before the one that a moment is in.
+const TO_ANNOUNCE: &str = "-- promised_payments.to_announce
+SELECT tenant_id, account_id, promise_id, amount_micros, outstanding_micros, due_day, created_at,
+       repaid_at, announced
+FROM promised_payment
+WHERE outstanding_micros > 0 AND announced < 2
+  AND (due_day < $1 OR (due_day < $2 AND announced < 1))
+ORDER BY due_day LIMIT $3
+FOR NO KEY UPDATE SKIP LOCKED";
+
+/// Open promises with something to announce, locked, with what was announced of them.
+pub(super) async fn to_announce(
+    tx: &Tx<'_>,
+    now: DateTime<Utc>,
+    remind_before: TimeDelta,
+    limit: i64,
+) -> Result<Vec<(AccountKey, Promise, Announced)>, db::Error> {
+    let unknown = || db::Error::other("a promise was announced by a newer version");
+    let soon = now.checked_add_signed(remind_before).unwrap_or(now);
+    let rows = tx.query(TO_ANNOUNCE, &[&Day::of(now), &Day::of(soon), &limit]).await?;
+    rows.iter()
+        .map(|row| {
+            let (tenant, account) = (row.try_get("tenant_id")?, row.try_get("account_id")?);
+            let key = AccountKey { tenant: TenantNo(tenant), account: AccountNo(account) };
+            let announced = Announced::from_number(row.try_get("announced")?);
+            Ok((key, promise(row)?, announced.ok_or_else(unknown)?))
+        })
+        .collect()
+}
+
+const SET_ANNOUNCED: &str = "-- promised_payments.set_announced
+UPDATE promised_payment SET announced = $3 WHERE tenant_id = $1 AND promise_id = $2";
+
+pub(super) async fn set_announced(
+    tx: &Tx<'_>,
+    key: AccountKey,
+    promise: Uuid,
+    announced: Announced,
+) -> Result<(), db::Error> {
+    let set = tx.execute(SET_ANNOUNCED, &[&key.tenant.0, &promise, &announced.number()]).await?;
+    db::exactly_one(set, "promised_payments.set_announced")
 }

@@ -89,6 +89,28 @@ fn state_table() {
     assert_eq!(repaid.state(at("2027-01-01T00:00:00Z")), PromiseState::Repaid);
 }
 
+/// 24 hours before the end of the due day, and when it is over; what was told is not told again.
+#[test]
+fn announcement_table() {
+    use Announced::{DueSoon, Nothing, Overdue};
+    let open = promise(1, "3000", "2026-11-25");
+    let repaid = promise(1, "0", "2026-11-25");
+    for (name, promise, told, moment, next) in [
+        ("long before", &open, Nothing, "2026-11-20T12:00:00+03:00", None),
+        ("just before", &open, Nothing, "2026-11-24T23:59:59.999999+03:00", None),
+        ("24 hours before", &open, Nothing, "2026-11-25T00:00:00+03:00", Some(DueSoon)),
+        ("told", &open, DueSoon, "2026-11-25T12:00:00+03:00", None),
+        ("the last moment", &open, Nothing, "2026-11-25T23:59:59.999999+03:00", Some(DueSoon)),
+        ("overdue", &open, DueSoon, "2026-11-26T00:00:00+03:00", Some(Overdue)),
+        ("overdue, never reminded", &open, Nothing, "2026-12-31T00:00:00+03:00", Some(Overdue)),
+        ("told of both", &open, Overdue, "2026-12-31T00:00:00+03:00", None),
+        ("repaid", &repaid, Nothing, "2026-11-26T00:00:00+03:00", None),
+    ] {
+        let day = TimeDelta::hours(24);
+        assert_eq!(announcement(promise, told, day, at(moment)), next, "{name}");
+    }
+}
+
 /// the smaller of the cap and the share of the turnover, less what is owed.
 #[test]
 fn limit_table() {

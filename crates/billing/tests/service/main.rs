@@ -16,6 +16,7 @@ mod exports;
 mod holds;
 mod identities;
 mod jobs;
+mod notices;
 mod payments;
 mod promises;
 #[path = "../../../../tests/src/provider.rs"]
@@ -27,6 +28,7 @@ mod promises;
 mod provider;
 mod relations;
 mod repeats;
+mod smtp;
 mod storm;
 mod support;
 mod top_ups;

@@ -179,9 +179,20 @@ impl World {
         (hand, stop, served)
     }
 
+    /// The database, for what no call shows.
+    pub(crate) fn database(&self) -> &TestDatabase {
+        &self.database
+    }
+
     /// Stops the service and starts it again on its data.
     pub(crate) async fn restart(self) -> World {
-        let World { hand, database, config, channel, stop, served, .. } = self;
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> World {
+        let World { hand, database, mut config, channel, stop, served, .. } = self;
+        change(&mut config);
         drop(channel);
         stop.send(()).unwrap();
         served.await.unwrap();

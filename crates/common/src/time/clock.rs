@@ -117,6 +117,15 @@ impl Clock {
         }
     }
 
+    /// How much of this clock's time passes in so much real time: more than it for a simulated
+    /// clock.
+    pub fn passes_in(&self, real: Duration) -> Duration {
+        match &*self.0 {
+            Kind::System(_) | Kind::Manual(_) => real,
+            Kind::Simulated(clock) => real.saturating_mul(clock.speed()),
+        }
+    }
+
     /// Waits until so much of this clock's time has passed.
     pub async fn sleep(&self, duration: Duration) {
         self.sleep_until(self.now() + duration).await;
