@@ -7,7 +7,10 @@
 use std::{collections::BTreeMap, process::Command};
 
 use adspend_common::devpg::TestDatabase;
-use e2e::stack::{Plan, Stack};
+use e2e::{
+    processes::Service,
+    stack::{Plan, Stack},
+};
 
 use crate::{
     contract::{comment, methods},
@@ -39,6 +42,7 @@ const LINES: &[(&str, Gets)] = &[
     ("InvoiceService/GetInvoice", Answers("45000")),
     ("InvoiceService/ListInvoices", Answers("invoices/")),
     ("PaymentService/RecordPayment", Answers("PAYMENT_STATE_")),
+    ("PaymentService/ImportStatement", Answers("NUMBER_NOT_FOUND")),
     ("PaymentService/GetPayment", Answers("payments/")),
     ("PaymentService/ListPayments", Answers("")),
     ("PaymentService/AllocatePayment", Refused("FailedPrecondition")),
@@ -93,7 +97,8 @@ const LINES: &[(&str, Gets)] = &[
 async fn the_line_of_every_rpc_works_against_the_real_binaries() {
     let billing = TestDatabase::create(&adspend_billing::MIGRATIONS).await;
     let pacing = TestDatabase::create(&adspend_pacing::MIGRATIONS).await;
-    let plan = Plan::new("examples");
+    let own = r#"[{ account = "40702810138250123017", bik = "044525225" }]"#;
+    let plan = Plan::new("examples").set(Service::Billing, "statements.own_accounts", own);
     let stack = Stack::start(&plan, billing.url(), pacing.url()).await.unwrap();
     let ports = [("localhost:7401", &stack.billing[0]), ("localhost:7411", &stack.pacing[0])];
     let ports = ports.map(|(written, replica)| (written, replica.grpc().to_string()));

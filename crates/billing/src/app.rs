@@ -78,6 +78,7 @@ impl App {
             poster: Poster::start(&pool, &clock, config.ledger.posters),
             events: Feed::new(&pool),
             pages,
+            stop: stop.clone(),
             config,
         });
         shared.events.observe(telemetry);

@@ -13,6 +13,8 @@ use adspend_common::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+pub use crate::statements::settings::{OwnAccount, Statements};
+
 /// What environment variables of this service begin with.
 pub const PREFIX: &str = "ADSPEND_BILLING";
 
@@ -52,6 +54,9 @@ pub struct Config {
     /// Promised payments.
     #[serde(default)]
     pub promised_payments: PromisedPayments,
+    /// Bank statements.
+    #[serde(default)]
+    pub statements: Statements,
     /// Work by the clock.
     #[serde(default)]
     pub jobs: Jobs,
@@ -79,6 +84,7 @@ impl Config {
             ledger: Ledger::default(),
             invoices: Invoices::default(),
             promised_payments: PromisedPayments::default(),
+            statements: Statements::default(),
             jobs: Jobs::default(),
         }
     }

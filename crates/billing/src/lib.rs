@@ -15,6 +15,7 @@ mod payments;
 mod promised_payments;
 mod requests;
 mod secrets;
+mod statements;
 mod transactions;
 pub mod transfers;
 
@@ -52,6 +53,10 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
         Migration {
             name: "0011_entries_are_sides_of_legs",
             sql: include_str!("../migrations/0011_entries_are_sides_of_legs.sql"),
+        },
+        Migration {
+            name: "0012_statements",
+            sql: include_str!("../migrations/0012_statements.sql"),
         },
     ],
 );

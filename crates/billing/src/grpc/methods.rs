@@ -43,6 +43,7 @@ pub(crate) const METHODS: MethodTable = &[
     ("/adspend.billing.v1.InvoiceService/ListInvoices", READ),
     ("/adspend.billing.v1.InvoiceService/CancelInvoice", OWNER),
     ("/adspend.billing.v1.PaymentService/RecordPayment", &[Operator]),
+    ("/adspend.billing.v1.PaymentService/ImportStatement", &[Operator]),
     ("/adspend.billing.v1.PaymentService/GetPayment", READ),
     ("/adspend.billing.v1.PaymentService/ListPayments", READ),
     ("/adspend.billing.v1.PaymentService/AllocatePayment", &[Operator]),

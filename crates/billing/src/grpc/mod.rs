@@ -13,7 +13,7 @@ use adspend_common::{
     identity::{self, Caller},
     proto::adspend::billing::v1 as pb,
     rpc::{self, PageKey, Refusal},
-    server::{MAX_MESSAGE_BYTES, Server},
+    server::{MAX_MESSAGE_BYTES, Server, Stop},
     time::Clock,
 };
 use chrono::{DateTime, Utc};
@@ -39,6 +39,7 @@ mod ledger_status;
 mod methods;
 mod payments;
 mod promised_payments;
+mod statements;
 mod status;
 mod transactions;
 mod transfers;
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) poster: Poster,
     pub(crate) events: Feed,
     pub(crate) pages: PageKey,
+    /// Says when the process stops.
+    pub(crate) stop: Stop,
     pub(crate) config: Config,
 }
 
@@ -75,7 +78,7 @@ pub(crate) fn register(mut server: Server, shared: &Arc<Shared>) -> Server {
     serve!(account_service_server::AccountServiceServer(accounts::Accounts(shared())));
     serve!(transfer_service_server::TransferServiceServer(transfers::Transfers(shared())));
     serve!(invoice_service_server::InvoiceServiceServer(invoices::Invoices(shared())));
-    serve!(payment_service_server::PaymentServiceServer(payments::Payments(shared())));
+    serve!(payment_service_server::PaymentServiceServer(payments::Payments::new(shared())));
     serve!(promised_payment_service_server::PromisedPaymentServiceServer(
         promised_payments::PromisedPayments(shared())
     ));
@@ -134,6 +137,7 @@ replayable!(
     CreateInvoiceResponse,
     CancelInvoiceResponse,
     RecordPaymentResponse,
+    ImportStatementResponse,
     AllocatePaymentResponse,
     TakePromisedPaymentResponse,
     RepayPromisedPaymentResponse,

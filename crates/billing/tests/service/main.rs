@@ -5,6 +5,7 @@
 
 mod accounts;
 mod bad_input;
+mod bank;
 mod events;
 mod holds;
 mod identities;
@@ -13,6 +14,7 @@ mod payments;
 mod promises;
 mod relations;
 mod repeats;
+mod statements;
 mod storm;
 mod support;
 mod transactions;

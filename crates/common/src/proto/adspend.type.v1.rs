@@ -133,6 +133,13 @@ pub enum Reason {
     EventsForgotten = 46,
     /// RESOURCE_EXHAUSTED: the caller has as many streams open as it may; the metadata says how many.
     TooManyStreams = 47,
+    /// INVALID_ARGUMENT: the statement is not what its format says, at the line and column in the metadata. Nothing
+    /// was changed.
+    StatementMalformed = 80,
+    /// INVALID_ARGUMENT: opening + in - out is not closing, or not what the lines come to. Nothing was changed.
+    StatementUnbalanced = 81,
+    /// FAILED_PRECONDITION: the statement is of a bank account that is not configured as ours. Nothing was changed.
+    StatementAccountUnknown = 82,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -189,6 +196,9 @@ impl Reason {
             Self::LegalEntityRequired => "REASON_LEGAL_ENTITY_REQUIRED",
             Self::EventsForgotten => "REASON_EVENTS_FORGOTTEN",
             Self::TooManyStreams => "REASON_TOO_MANY_STREAMS",
+            Self::StatementMalformed => "REASON_STATEMENT_MALFORMED",
+            Self::StatementUnbalanced => "REASON_STATEMENT_UNBALANCED",
+            Self::StatementAccountUnknown => "REASON_STATEMENT_ACCOUNT_UNKNOWN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -242,6 +252,9 @@ impl Reason {
             "REASON_LEGAL_ENTITY_REQUIRED" => Some(Self::LegalEntityRequired),
             "REASON_EVENTS_FORGOTTEN" => Some(Self::EventsForgotten),
             "REASON_TOO_MANY_STREAMS" => Some(Self::TooManyStreams),
+            "REASON_STATEMENT_MALFORMED" => Some(Self::StatementMalformed),
+            "REASON_STATEMENT_UNBALANCED" => Some(Self::StatementUnbalanced),
+            "REASON_STATEMENT_ACCOUNT_UNKNOWN" => Some(Self::StatementAccountUnknown),
             _ => None,
         }
     }
