@@ -57,6 +57,7 @@ const LINES: &[(&str, Gets)] = &[
     ("DocumentService/DownloadDocument", Answers("fileName")),
     ("DocumentService/CreateReconciliationAct", Refused("FailedPrecondition")),
     ("PaymentService/RecordPayment", Answers("PAYMENT_STATE_")),
+    ("PaymentService/ImportStatement", Answers("NUMBER_NOT_FOUND")),
     ("PaymentService/GetPayment", Answers("payments/")),
     ("PaymentService/ListPayments", Answers("")),
     ("PaymentService/AllocatePayment", Refused("FailedPrecondition")),
@@ -131,13 +132,15 @@ const LINES: &[(&str, Gets)] = &[
 async fn the_line_of_every_rpc_works_against_the_real_binaries() {
     let billing = TestDatabase::create(&adspend_billing::MIGRATIONS).await;
     let pacing = TestDatabase::create(&adspend_pacing::MIGRATIONS).await;
+    let own = r#"[{ account = "40702810138250123017", bik = "044525225" }]"#;
     let provider = Simulator::start(|| Clock::system().now()).await;
     provider.save_card_as(TOKEN, "0053");
     let plan = Plan::new("examples")
         .set(Service::Billing, "autopay.provider.url", &provider.url())
         .set(Service::Billing, "autopay.provider.shop_id", SHOP_ID)
         .set(Service::Billing, "autopay.provider.secret", SECRET)
-        .set(Service::Billing, "autopay.provider.token_key", &"7".repeat(64));
+        .set(Service::Billing, "autopay.provider.token_key", &"7".repeat(64))
+        .set(Service::Billing, "statements.own_accounts", own);
     let stack = Stack::start(&plan, billing.url(), pacing.url()).await.unwrap();
     let ports = [("localhost:7401", &stack.billing[0]), ("localhost:7411", &stack.pacing[0])];
     let ports = ports.map(|(written, replica)| (written, replica.grpc().to_string()));

@@ -97,6 +97,7 @@ impl App {
             events: Feed::new(&pool),
             pages,
             autopay,
+            stop: stop.clone(),
             config,
         });
         shared.events.observe(telemetry);

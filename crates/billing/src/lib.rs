@@ -20,6 +20,7 @@ mod payments;
 mod promised_payments;
 mod requests;
 mod secrets;
+mod statements;
 mod transactions;
 pub mod transfers;
 
@@ -72,6 +73,10 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
         Migration {
             name: "0017_announcements",
             sql: include_str!("../migrations/0017_announcements.sql"),
+        },
+        Migration {
+            name: "0018_statements",
+            sql: include_str!("../migrations/0018_statements.sql"),
         },
     ],
 );

@@ -5,6 +5,7 @@
 //! | admission | pacing as a process, over gRPC | an empty tonic server as a process, same messages |
 //! | charges | StreamSettle, durable | COPY of the same rows into the same table |
 //! | transfers | billing as a process, over gRPC | pgbench in the same cluster |
+//! | statements | ImportStatement of a file | RecordPayment of the same mix, 64 callers |
 //! | decision | the core with 100 000 campaigns | none: the bound is absolute |
 //!
 //! Rounds of both sides alternate, and a ratio is the median over rounds, so that a noisy machine
@@ -28,6 +29,7 @@ mod load;
 mod pgbench;
 mod seed;
 mod settle;
+mod statements;
 mod transfers;
 mod world;
 
@@ -56,6 +58,8 @@ pub enum Part {
     Transfers,
     /// Holds.
     Holds,
+    /// Bank statements.
+    Statements,
     /// Skewed transfers by many writers.
     Deadlocks,
     /// The decision core.
@@ -103,7 +107,8 @@ async fn measure(world: &mut World, only: &[Part], report: &mut Report) -> Outco
         report.add(settle::measure(world).await?);
     }
     world.stop_pacing().await?;
-    if wanted(Part::Transfers) || wanted(Part::Holds) || wanted(Part::Deadlocks) {
+    let of_agencies = [Part::Transfers, Part::Holds, Part::Statements, Part::Deadlocks];
+    if of_agencies.into_iter().any(wanted) {
         println!("agencies and clients");
         seed::agencies(&world.billing_uri()?).await?;
     }
@@ -114,6 +119,10 @@ async fn measure(world: &mut World, only: &[Part], report: &mut Report) -> Outco
     if wanted(Part::Holds) {
         println!("holds");
         report.add(holds::measure(world).await?);
+    }
+    if wanted(Part::Statements) {
+        println!("bank statements");
+        report.add(statements::measure(world).await?);
     }
     if wanted(Part::Deadlocks) {
         println!("skewed transfers");

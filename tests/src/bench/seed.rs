@@ -27,9 +27,9 @@ use super::{
 const CALLERS: usize = 16;
 const CONNECTIONS: usize = 2;
 /// A payer's tax number with a valid checksum.
-const INN: &str = "7707083893";
-const KPP: &str = "773601001";
-const PAYER: &str = "Bench LLC";
+pub(crate) const INN: &str = "7707083893";
+pub(crate) const KPP: &str = "773601001";
+pub(crate) const PAYER: &str = "Bench LLC";
 /// What every funded account gets: no run comes near.
 const FUNDS_UNITS: i64 = 900_000_000;
 

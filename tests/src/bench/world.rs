@@ -15,10 +15,10 @@ use tokio::{
 };
 use tokio_postgres::{Client, NoTls};
 
-use super::Outcome;
+use super::{Outcome, statements};
 use crate::{
     processes::{Service, free_address},
-    stack::{Plan, Stack},
+    stack::{Plan, Replica, Stack},
 };
 
 const BILLING: &str = "bench_billing";
@@ -65,12 +65,19 @@ impl World {
     fn plan(&self, billing: usize, pacing: usize) -> Plan {
         let mut plan = Plan::new("bench").replicas(billing, pacing);
         plan.logs = self.folder.join("logs");
-        plan
+        plan.set(Service::Billing, "statements.own_accounts", statements::OWN_ACCOUNTS)
     }
 
     pub(crate) fn billing_uri(&self) -> Outcome<String> {
         let billing = self.stack.iter().flat_map(|stack| &stack.billing).next();
         Ok(format!("http://{}", billing.ok_or("billing does not run")?.grpc()))
+    }
+
+    /// The process of billing.
+    pub(crate) fn billing_pid(&mut self) -> Outcome<i32> {
+        let billing = self.stack.iter_mut().flat_map(|stack| &mut stack.billing).next();
+        let process = billing.and_then(Replica::process).ok_or("billing does not run")?;
+        Ok(process.pid())
     }
 
     pub(crate) fn pacing_uri(&self) -> Outcome<String> {

@@ -157,6 +157,7 @@ impl Office {
                 inn: payer.inn.to_owned(),
                 kpp: payer.kpp.to_owned(),
                 bank_account: String::new(),
+                bik: String::new(),
             }),
             purpose: format!("Payment of invoice {}, VAT included", invoice.number),
             document_number: String::new(),

@@ -20,6 +20,8 @@ pub use crate::documents::executor::{Documents, Executor};
 
 pub use autopay::{Autopay, Provider, ProviderError, Webhook};
 
+pub use crate::statements::settings::{OwnAccount, Statements};
+
 /// What environment variables of this service begin with.
 pub const PREFIX: &str = "ADSPEND_BILLING";
 
@@ -68,6 +70,9 @@ pub struct Config {
     /// E-mail to owners of money.
     #[serde(default)]
     pub mail: Mail,
+    /// Bank statements.
+    #[serde(default)]
+    pub statements: Statements,
     /// Work by the clock.
     #[serde(default)]
     pub jobs: Jobs,
@@ -98,6 +103,7 @@ impl Config {
             documents: Documents::default(),
             autopay: Autopay::default(),
             mail: Mail::default(),
+            statements: Statements::default(),
             jobs: Jobs::default(),
         }
     }

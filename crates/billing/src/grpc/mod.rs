@@ -13,7 +13,7 @@ use adspend_common::{
     identity::{self, Caller},
     proto::adspend::billing::v1 as pb,
     rpc::{self, PageKey, Refusal},
-    server::{MAX_MESSAGE_BYTES, Server},
+    server::{MAX_MESSAGE_BYTES, Server, Stop},
     time::Clock,
 };
 use chrono::{DateTime, Utc};
@@ -45,6 +45,7 @@ mod ledger_status;
 mod methods;
 mod payments;
 mod promised_payments;
+mod statements;
 mod status;
 mod transactions;
 mod transfers;
@@ -63,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) events: Feed,
     pub(crate) pages: PageKey,
     pub(crate) autopay: Autopay,
+    /// Says when the process stops.
+    pub(crate) stop: Stop,
     pub(crate) config: Config,
 }
 
@@ -83,7 +86,7 @@ pub(crate) fn register(mut server: Server, shared: &Arc<Shared>) -> Server {
     serve!(transfer_service_server::TransferServiceServer(transfers::Transfers(shared())));
     serve!(invoice_service_server::InvoiceServiceServer(invoices::Invoices(shared())));
     serve!(credit_service_server::CreditServiceServer(credit::Credit(shared())));
-    serve!(payment_service_server::PaymentServiceServer(payments::Payments(shared())));
+    serve!(payment_service_server::PaymentServiceServer(payments::Payments::new(shared())));
     serve!(promised_payment_service_server::PromisedPaymentServiceServer(
         promised_payments::PromisedPayments(shared())
     ));
@@ -147,6 +150,7 @@ replayable!(
     SetCreditTermsResponse,
     SetOverdraftThresholdResponse,
     RecordPaymentResponse,
+    ImportStatementResponse,
     AllocatePaymentResponse,
     RefundPaymentResponse,
     CreditInvalidClicksResponse,

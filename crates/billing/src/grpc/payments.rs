@@ -9,9 +9,14 @@ use adspend_common::{
     requisites,
     rpc::{self, PageScope, Refusal, Violations},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::{Change, Shared, corrections::MAX_REASON_BYTES, cut, position, split};
+use super::{
+    Change, Shared,
+    corrections::MAX_REASON_BYTES,
+    cut, position, split,
+    statements::{Answers, Imports},
+};
 use crate::{
     invoices,
     payments::{
@@ -22,7 +27,14 @@ use crate::{
 
 /// The service.
 #[derive(Clone)]
-pub(crate) struct Payments(pub(crate) Arc<Shared>);
+pub(crate) struct Payments(pub(super) Arc<Shared>, pub(super) Imports);
+
+impl Payments {
+    pub(crate) fn new(shared: Arc<Shared>) -> Payments {
+        let imports = Imports::new(&shared);
+        Payments(shared, imports)
+    }
+}
 
 fn decode_payer(v: &mut Violations, payer: &pb::Payer) -> Option<Payer> {
     let name = v.text("name", &payer.name, 512);
@@ -39,11 +51,21 @@ fn decode_payer(v: &mut Violations, payer: &pb::Payer) -> Option<Payer> {
     if !bank_account {
         v.add("bank_account", "must be at most 34 digits or Latin letters");
     }
+    let bik = payer.bik.is_empty() || requisites::bik(&payer.bik).is_some();
+    if !bik {
+        v.add("bik", "must be nine digits of a bank in Russia, or empty");
+    }
+    let known_bank = bik && !payer.bik.is_empty() && !payer.bank_account.is_empty();
+    let fits = !known_bank || requisites::account(&payer.bank_account, &payer.bik).is_some();
+    if bank_account && !fits {
+        v.add("bank_account", "must be 20 digits whose key fits the bank");
+    }
     Some(Payer {
-        name: name.filter(|_| inn && kpp && bank_account)?,
+        name: name.filter(|_| inn && kpp && bank_account && bik && fits)?,
         inn: payer.inn.clone(),
         kpp: payer.kpp.to_ascii_uppercase(),
         bank_account: payer.bank_account.clone(),
+        bik: payer.bik.clone(),
     })
 }
 
@@ -128,6 +150,7 @@ fn encode(payment: &Payment) -> pb::Payment {
             inn: payer.inn.clone(),
             kpp: payer.kpp.clone(),
             bank_account: payer.bank_account.clone(),
+            bik: payer.bik.clone(),
         }),
         purpose: purpose.clone(),
         document_number: document_number.clone(),
@@ -222,6 +245,16 @@ impl pb::payment_service_server::PaymentService for Payments {
                 payments::record(&shared.pool, shared.now(), &call, &new).await
             })
             .await
+    }
+
+    type ImportStatementStream = Answers;
+
+    async fn import_statement(
+        &self,
+        request: Request<Streaming<pb::ImportStatementRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let (caller, pieces) = split(request);
+        Ok(Response::new(self.1.import(&self.0, caller, pieces).await?))
     }
 
     async fn get_payment(

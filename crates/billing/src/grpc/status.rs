@@ -7,8 +7,14 @@ use adspend_common::{
 };
 
 use crate::{
-    accounts, audit_records::listing, auto_topups, autopay, corrections, credit, documents, events,
-    invoices, payments, promised_payments, promised_payments::rules::Why, requests, transactions,
+    accounts,
+    audit_records::listing,
+    auto_topups, autopay, corrections, credit, documents, events, invoices, payments,
+    promised_payments,
+    promised_payments::rules::Why,
+    requests,
+    statements::{self, reading::Place},
+    transactions,
 };
 
 impl From<requests::Error> for Refusal {
@@ -178,6 +184,36 @@ impl From<credit::Error> for Refusal {
             E::Moved => contention(),
             E::Request(cause) => cause.into(),
             E::Ledger(cause) => cause.into(),
+            E::Db(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<statements::Error> for Refusal {
+    fn from(error: statements::Error) -> Refusal {
+        use statements::{Error as E, reading::Wrong as W, rules::Refusal as R};
+        let text = error.to_string();
+        let at =
+            |refusal: Refusal, at: Place| refusal.with("line", at.line).with("column", at.column);
+        match error {
+            E::Wrong(W::Malformed { at: place, .. }) => {
+                at(refuse(Code::InvalidArgument, Reason::StatementMalformed, text), place)
+            }
+            E::Wrong(W::Unbalanced { at: place, account, .. }) => {
+                at(refuse(Code::InvalidArgument, Reason::StatementUnbalanced, text), place)
+                    .with("account", account)
+            }
+            E::Wrong(W::Io(cause)) => rpc::fault(&cause),
+            E::Refused(R::ForeignAccount { at: place, account }) => {
+                at(precondition(Reason::StatementAccountUnknown, text), place)
+                    .with("account", account)
+            }
+            E::Refused(R::Currency { at: place, expected, found }) => {
+                at(currency_mismatch(text, expected, found), place)
+            }
+            E::Stopping => rpc::unavailable(text),
+            E::Payments(cause) => cause.into(),
+            E::Request(cause) => cause.into(),
             E::Db(cause) => cause.into(),
         }
     }

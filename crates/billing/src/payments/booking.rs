@@ -26,7 +26,9 @@ use crate::{
     credit,
     events::{self, Event, Subject},
     invoices::{self, Invoice, InvoiceState, Terms},
-    ledger::{self, AccountKey, AccountNo, Counter, Kind, Leg, Locked, Place, Posting, TenantNo},
+    ledger::{
+        self, AccountKey, AccountNo, Actor, Counter, Kind, Leg, Locked, Place, Posting, TenantNo,
+    },
     promised_payments::Debts,
     requests::Call,
 };
@@ -72,12 +74,18 @@ pub(super) enum Funds {
 }
 
 /// Books payments in the order given: at most [`ledger::MAX_POSTINGS`] in one transaction.
+///
+/// On whose behalf is said where the request has its record in another transaction.
 pub(crate) async fn book(
     tx: &Tx<'_>,
     now: DateTime<Utc>,
     arrivals: Vec<Arrival>,
+    on_behalf_of: Option<&Actor>,
 ) -> Result<Vec<Payment>, Error> {
     let mut scene = Scene::lock(tx, now, &arrivals).await?;
+    if let Some(actor) = on_behalf_of {
+        scene.locked.on_behalf_of(actor);
+    }
     let mut serials = store::next_serials(tx, arrivals.len()).await?.into_iter();
     let mut booked = Vec::with_capacity(arrivals.len());
     for Arrival { id, once, sent } in arrivals {

@@ -43,6 +43,7 @@ pub(crate) async fn credit(
                 name: entity.map_or_else(|| account.display_name.clone(), |e| e.name.clone()),
                 inn: entity.map(|entity| entity.inn.clone()).unwrap_or_default(),
                 kpp: entity.map(|entity| entity.kpp.clone()).unwrap_or_default(),
+                bik: String::new(),
                 bank_account: String::new(),
             },
             purpose,

@@ -7,7 +7,7 @@
 //!
 //! Beside `rules.rs` and `store.rs`: `booking.rs`, which books any number of them in one transaction.
 //!
-//! Deliberately not here: reading bank statements, refunds.
+//! Deliberately not here: reading bank statements (`statements`), refunds.
 
 mod booking;
 pub(crate) mod card;
@@ -37,7 +37,7 @@ use crate::{
 };
 
 use booking::Funds;
-pub(crate) use booking::{Arrival, Once};
+pub(crate) use booking::{Arrival, Once, book};
 pub(crate) use rules::{Refusal, Unmatched};
 
 /// Where a payment stands.
@@ -57,6 +57,8 @@ pub(crate) struct Payer {
     pub(crate) inn: String,
     pub(crate) kpp: String,
     pub(crate) bank_account: String,
+    /// The code of its bank.
+    pub(crate) bik: String,
 }
 
 /// A payment to be recorded.
@@ -175,7 +177,7 @@ async fn record_once(
     };
     let (id, once) = (adspend_common::id::new_uuid(now), Once::of(call));
     let arrivals = vec![Arrival { id, once, sent: new.clone() }];
-    let booked = booking::book(&tx, now, arrivals).await?.pop();
+    let booked = booking::book(&tx, now, arrivals, None).await?.pop();
     let payment = booked.expect("one payment was given to be booked");
     Ok(requests::finish(tx, call, payment).await?)
 }

@@ -247,6 +247,7 @@ mod tests {
                 inn: inn.into(),
                 kpp: kpp.into(),
                 bank_account: String::new(),
+                bik: String::new(),
             },
             purpose: "AS-26-000001".into(),
             document_number: String::new(),

@@ -53,6 +53,7 @@ fn payment(row: &Row) -> Result<Payment, db::Error> {
                 inn: row.try_get("payer_inn")?,
                 kpp: row.try_get("payer_kpp")?,
                 bank_account: row.try_get("payer_bank_account")?,
+                bik: row.try_get("payer_bik")?,
             },
             purpose: row.try_get("purpose")?,
             document_number: row.try_get("document_number")?,
@@ -82,11 +83,12 @@ pub(super) async fn next_serials(tx: &Tx<'_>, count: usize) -> Result<Vec<i64>, 
 const INSERT: &str = "-- payments.insert
 INSERT INTO payment (tenant_id, payment_id, serial, amount_micros, currency, state, reason, account_id,
                      invoice_id, traced_account_id, collected_micros, payer_name, payer_inn, payer_kpp,
-                     payer_bank_account, purpose, document_number, document_day, created_at, credited_at)
+                     payer_bank_account, payer_bik, purpose, document_number, document_day, created_at,
+                     credited_at)
 SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::smallint[],
                      $7::text[], $8::bigint[], $9::uuid[], $10::bigint[], $11::bigint[], $12::text[],
-                     $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::date[],
-                     $19::timestamptz[], $20::timestamptz[])";
+                     $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+                     $19::date[], $20::timestamptz[], $21::timestamptz[])";
 
 /// Writes new payments, with the accounts that they point at when they were not credited.
 pub(super) async fn insert(tx: &Tx<'_>, booked: &[Booked]) -> Result<(), db::Error> {
@@ -112,6 +114,7 @@ pub(super) async fn insert(tx: &Tx<'_>, booked: &[Booked]) -> Result<(), db::Err
                 &column(booked, |row| row.payment.sent.payer.inn.as_str()),
                 &column(booked, |row| row.payment.sent.payer.kpp.as_str()),
                 &column(booked, |row| row.payment.sent.payer.bank_account.as_str()),
+                &column(booked, |row| row.payment.sent.payer.bik.as_str()),
                 &column(booked, |row| row.payment.sent.purpose.as_str()),
                 &column(booked, |row| row.payment.sent.document_number.as_str()),
                 &column(booked, |row| row.payment.sent.document_day),
@@ -126,7 +129,7 @@ pub(super) async fn insert(tx: &Tx<'_>, booked: &[Booked]) -> Result<(), db::Err
 const FIND: &str = "-- payments.find
 SELECT p.tenant_id, p.payment_id, p.serial, p.amount_micros, p.currency, p.state, p.reason,
        a.name AS account, p.invoice_id, p.collected_micros, p.refunded_micros, p.payer_name, p.payer_inn, p.payer_kpp,
-       p.payer_bank_account, p.purpose, p.document_number, p.document_day, p.created_at, p.credited_at
+       p.payer_bank_account, p.payer_bik, p.purpose, p.document_number, p.document_day, p.created_at, p.credited_at
 FROM payment p LEFT JOIN account a ON a.account_id = p.account_id
 WHERE p.payment_id = $1";
 
@@ -137,7 +140,7 @@ pub(super) async fn find(client: &Client, id: Uuid) -> Result<Option<Payment>, d
 const LOCK: &str = "-- payments.lock
 SELECT p.tenant_id, p.payment_id, p.serial, p.amount_micros, p.currency, p.state, p.reason,
        a.name AS account, p.invoice_id, p.collected_micros, p.refunded_micros, p.payer_name, p.payer_inn, p.payer_kpp,
-       p.payer_bank_account, p.purpose, p.document_number, p.document_day, p.created_at, p.credited_at
+       p.payer_bank_account, p.payer_bik, p.purpose, p.document_number, p.document_day, p.created_at, p.credited_at
 FROM payment p LEFT JOIN account a ON a.account_id = p.account_id
 WHERE p.payment_id = $1
 FOR UPDATE OF p";
@@ -200,7 +203,7 @@ pub(super) async fn allocated(
 const LIST: &str = "-- payments.list
 SELECT p.tenant_id, p.payment_id, p.serial, p.amount_micros, p.currency, p.state, p.reason,
        a.name AS account, p.invoice_id, p.collected_micros, p.refunded_micros, p.payer_name, p.payer_inn, p.payer_kpp,
-       p.payer_bank_account, p.purpose, p.document_number, p.document_day, p.created_at, p.credited_at
+       p.payer_bank_account, p.payer_bik, p.purpose, p.document_number, p.document_day, p.created_at, p.credited_at
 FROM payment p LEFT JOIN account a ON a.account_id = p.account_id
 WHERE p.serial < $1 AND ($2::bigint IS NULL OR p.tenant_id = $2)
   AND ($3::bigint IS NULL OR p.account_id = $3 OR (p.account_id IS NULL AND p.traced_account_id = $3))

@@ -318,6 +318,12 @@ impl World {
         found.into_inner().promised_payment.unwrap()
     }
 
+    /// Runs statements on the service's database behind its back.
+    pub(crate) async fn sql(&self, statements: &str) {
+        let pool = adspend_common::db::Pool::new(&self.database.config(), "test").unwrap();
+        pool.get().await.unwrap().batch_execute(statements).await.unwrap();
+    }
+
     /// Proves the ledger and stops the service.
     pub(crate) async fn end(self) {
         let request = pb::VerifyLedgerRequest::default();

@@ -8235,15 +8235,18 @@ pub struct Payer {
     /// As the bank gives it.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// 10 or 12 digits.
+    /// 10 or 12 digits with valid check digits. A bank may give none.
     #[prost(string, tag = "2")]
     pub inn: ::prost::alloc::string::String,
     /// 9 characters; compared when both sides have one (R-41).
     #[prost(string, tag = "3")]
     pub kpp: ::prost::alloc::string::String,
-    /// The payer's bank account.
+    /// The payer's bank account. With `bik`, its key must be right (R-185).
     #[prost(string, tag = "4")]
     pub bank_account: ::prost::alloc::string::String,
+    /// The code of the payer's bank: nine digits. Accounts of the Treasury are taken by their form.
+    #[prost(string, tag = "5")]
+    pub bik: ::prost::alloc::string::String,
 }
 /// Payment is money that arrived from outside.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -8323,6 +8326,113 @@ pub struct RecordPaymentResponse {
     /// The request had been done before; this is its answer again.
     #[prost(bool, tag = "2")]
     pub replayed: bool,
+}
+/// Request of ImportStatement: a piece of the file.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportStatementRequest {
+    /// 1 to 64 printable ASCII characters, in the first message; in others the same or empty. Makes a repeat
+    /// harmless, and lets an interrupted import go on.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// The next bytes of the file, in whatever pieces. UTF-8, or the encoding that the file names.
+    #[prost(bytes = "vec", tag = "2")]
+    pub content: ::prost::alloc::vec::Vec<u8>,
+}
+/// Response of ImportStatement: lines, then the summary.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ImportStatementResponse {
+    /// `statements/{statement}`: this import.
+    #[prost(string, tag = "1")]
+    pub statement: ::prost::alloc::string::String,
+    /// Lines that were booked together, in the order of the file.
+    #[prost(message, repeated, tag = "2")]
+    pub lines: ::prost::alloc::vec::Vec<StatementLine>,
+    /// In the last answer.
+    #[prost(message, optional, tag = "3")]
+    pub summary: ::core::option::Option<StatementSummary>,
+    /// These lines had been booked by an earlier call with this request id.
+    #[prost(bool, tag = "4")]
+    pub replayed: bool,
+}
+/// StatementLine is a line of a statement: a document of 1C, a transaction of camt.053.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StatementLine {
+    /// Its place among the lines of the file, from 1.
+    #[prost(int32, tag = "1")]
+    pub position: i32,
+    /// The line of the file in which it begins, from 1.
+    #[prost(int32, tag = "2")]
+    pub line: i32,
+    /// What became of it.
+    #[prost(enumeration = "StatementLineOutcome", tag = "3")]
+    pub outcome: i32,
+    /// Why: of an unallocated line as in `Payment.unallocated_reason`; of an ignored one OUTGOING, OTHER_ACCOUNT
+    /// (between others), OWN_TRANSFER (between two accounts of ours) or NOT_BOOKED (by the bank).
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// The payment that it became, or that its duplicate did: `payments/{payment}`.
+    #[prost(string, tag = "5")]
+    pub payment: ::prost::alloc::string::String,
+    /// The account that was credited: `accounts/{account}`.
+    #[prost(string, tag = "6")]
+    pub account: ::prost::alloc::string::String,
+    /// The sum.
+    #[prost(message, optional, tag = "7")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The number of the document, or the bank's reference.
+    #[prost(string, tag = "8")]
+    pub document_number: ::prost::alloc::string::String,
+    /// The date of the document, or of its booking.
+    #[prost(message, optional, tag = "9")]
+    pub document_date: ::core::option::Option<super::super::super::google::r#type::Date>,
+    /// What a person should look at; the line was booked all the same.
+    #[prost(enumeration = "StatementWarning", repeated, tag = "10")]
+    pub warnings: ::prost::alloc::vec::Vec<i32>,
+}
+/// StatementSummary says what a statement came to.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StatementSummary {
+    /// All lines; the four below add up to it.
+    #[prost(int32, tag = "1")]
+    pub lines: i32,
+    /// Lines that paid an invoice.
+    #[prost(int32, tag = "2")]
+    pub credited: i32,
+    /// Lines that became free funds.
+    #[prost(int32, tag = "3")]
+    pub unallocated: i32,
+    /// Lines that were known.
+    #[prost(int32, tag = "4")]
+    pub duplicates: i32,
+    /// Lines that are no payments to us.
+    #[prost(int32, tag = "5")]
+    pub ignored: i32,
+    /// What the file says of each account. Opening + received - written off = closing was checked.
+    #[prost(message, repeated, tag = "6")]
+    pub accounts: ::prost::alloc::vec::Vec<StatementAccount>,
+}
+/// StatementAccount is an account of ours in a statement.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StatementAccount {
+    /// Its number.
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+    /// At the beginning, when the file says.
+    #[prost(message, optional, tag = "2")]
+    pub opening_balance: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+    /// The sum of the lines that came in.
+    #[prost(message, optional, tag = "3")]
+    pub received: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The sum of the lines that left.
+    #[prost(message, optional, tag = "4")]
+    pub written_off: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// At the end, when the file says.
+    #[prost(message, optional, tag = "5")]
+    pub closing_balance: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
 }
 /// Request of GetPayment.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -8457,6 +8567,86 @@ impl PaymentState {
         }
     }
 }
+/// StatementLineOutcome is what became of a line of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StatementLineOutcome {
+    /// Not set.
+    Unspecified = 0,
+    /// It paid the invoice that it names.
+    Credited = 1,
+    /// Free funds, with the reason: waits for AllocatePayment.
+    Unallocated = 2,
+    /// The same own account, number, date, sum and payer's account came before: nothing was booked.
+    Duplicate = 3,
+    /// Not a payment to us, with the reason.
+    Ignored = 4,
+}
+impl StatementLineOutcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STATEMENT_LINE_OUTCOME_UNSPECIFIED",
+            Self::Credited => "STATEMENT_LINE_OUTCOME_CREDITED",
+            Self::Unallocated => "STATEMENT_LINE_OUTCOME_UNALLOCATED",
+            Self::Duplicate => "STATEMENT_LINE_OUTCOME_DUPLICATE",
+            Self::Ignored => "STATEMENT_LINE_OUTCOME_IGNORED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STATEMENT_LINE_OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "STATEMENT_LINE_OUTCOME_CREDITED" => Some(Self::Credited),
+            "STATEMENT_LINE_OUTCOME_UNALLOCATED" => Some(Self::Unallocated),
+            "STATEMENT_LINE_OUTCOME_DUPLICATE" => Some(Self::Duplicate),
+            "STATEMENT_LINE_OUTCOME_IGNORED" => Some(Self::Ignored),
+            _ => None,
+        }
+    }
+}
+/// StatementWarning is what a person should look at in a line that was booked all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StatementWarning {
+    /// Not set.
+    Unspecified = 0,
+    /// The payer's INN is missing, or its check digits are wrong.
+    PayerInn = 1,
+    /// The payer's bank has no such account: its key is wrong (R-185).
+    PayerAccount = 2,
+    /// An account of the Treasury, whose key is not checked (R-186).
+    PayerAccountNotChecked = 3,
+}
+impl StatementWarning {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STATEMENT_WARNING_UNSPECIFIED",
+            Self::PayerInn => "STATEMENT_WARNING_PAYER_INN",
+            Self::PayerAccount => "STATEMENT_WARNING_PAYER_ACCOUNT",
+            Self::PayerAccountNotChecked => "STATEMENT_WARNING_PAYER_ACCOUNT_NOT_CHECKED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STATEMENT_WARNING_UNSPECIFIED" => Some(Self::Unspecified),
+            "STATEMENT_WARNING_PAYER_INN" => Some(Self::PayerInn),
+            "STATEMENT_WARNING_PAYER_ACCOUNT" => Some(Self::PayerAccount),
+            "STATEMENT_WARNING_PAYER_ACCOUNT_NOT_CHECKED" => {
+                Some(Self::PayerAccountNotChecked)
+            }
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod payment_service_client {
     #![allow(
@@ -8581,6 +8771,47 @@ pub mod payment_service_client {
                     GrpcMethod::new("adspend.billing.v1.PaymentService", "RecordPayment"),
                 );
             self.inner.unary(req, path, codec).await
+        }
+        /// Imports a bank statement, 1CClientBankExchange or ISO 20022 camt.053.001.02 to .08, known by its beginning.
+        /// Each incoming line becomes a payment as by RecordPayment. The file comes in pieces, one message or many;
+        /// it is checked as a whole before anything is booked, so a malformed one changes nothing. The answers come
+        /// as lines are booked, the last one with the summary. What was interrupted goes on when the same file comes
+        /// again: with the same request id its first lines are answered as they were, with another as duplicates.
+        /// `content` is base64 in JSON; `base64 -w0 FILE` makes it, and further messages are further JSON objects.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"request_id":"statement-1","content":"MUNDbGllbnRCYW5rRXhjaGFuZ2UKwuXw8ej/1O7w7ODy4D0xLjAzCsru5Ojw7uLq4D1XaW5kb3dzCtDg8ffR9+XyPTQwNzAyODEwMTM4MjUwMTIzMDE3CtHl6vbo/9Dg8ffR9+XyCtDg8ffR9+XyPTQwNzAyODEwMTM4MjUwMTIzMDE3Cs3g9+Dr/O376c7x8uDy7uo9MC4wMArC8eXj7s/u8fLz7+jr7j0zMDAwLjAwCsLx5ePu0e/o8eDt7j0wLjAwCsru7eX37fvpzvHy4PLu6j0zMDAwLjAwCsru7eX20ODx99H35fIK0eXq9uj/xO7q8+zl7fI9z+vg8uXm7e7lIO/u8PP35e3o5QrN7uzl8D0xOArE4PLgPTIwLjExLjIwMjYK0fPs7OA9MzAwMC4wMArE4PLgz+7x8vPv6OvuPTIwLjExLjIwMjYKz+vg8uXr/Pno6j1Ob3J0aCBMTEMKz+vg8uXr/Pno6sjNzT03NzA3MDgzODkzCs/r4PLl6/z56OrR9+XyPTQwNzAyODEwOTAwMDAwMDAwMDAyCs/u6/P34PLl6/zR9+XyPTQwNzAyODEwMTM4MjUwMTIzMDE3Cs3g5+3g9+Xt6OXP6+Dy5ebgPWZvciBhZHMKyu7t5fbE7urz7OXt8uAKyu7t5fbU4Onr4Ao="}' localhost:7401 adspend.billing.v1.PaymentService/ImportStatement
+        /// ```
+        pub async fn import_statement(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<
+                Message = super::ImportStatementRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ImportStatementResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.PaymentService/ImportStatement",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.PaymentService",
+                        "ImportStatement",
+                    ),
+                );
+            self.inner.streaming(req, path, codec).await
         }
         /// Returns one payment.
         ///
@@ -8738,6 +8969,29 @@ pub mod payment_service_server {
             request: tonic::Request<super::RecordPaymentRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RecordPaymentResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ImportStatement method.
+        type ImportStatementStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ImportStatementResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Imports a bank statement, 1CClientBankExchange or ISO 20022 camt.053.001.02 to .08, known by its beginning.
+        /// Each incoming line becomes a payment as by RecordPayment. The file comes in pieces, one message or many;
+        /// it is checked as a whole before anything is booked, so a malformed one changes nothing. The answers come
+        /// as lines are booked, the last one with the summary. What was interrupted goes on when the same file comes
+        /// again: with the same request id its first lines are answered as they were, with another as duplicates.
+        /// `content` is base64 in JSON; `base64 -w0 FILE` makes it, and further messages are further JSON objects.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"request_id":"statement-1","content":"MUNDbGllbnRCYW5rRXhjaGFuZ2UKwuXw8ej/1O7w7ODy4D0xLjAzCsru5Ojw7uLq4D1XaW5kb3dzCtDg8ffR9+XyPTQwNzAyODEwMTM4MjUwMTIzMDE3CtHl6vbo/9Dg8ffR9+XyCtDg8ffR9+XyPTQwNzAyODEwMTM4MjUwMTIzMDE3Cs3g9+Dr/O376c7x8uDy7uo9MC4wMArC8eXj7s/u8fLz7+jr7j0zMDAwLjAwCsLx5ePu0e/o8eDt7j0wLjAwCsru7eX37fvpzvHy4PLu6j0zMDAwLjAwCsru7eX20ODx99H35fIK0eXq9uj/xO7q8+zl7fI9z+vg8uXm7e7lIO/u8PP35e3o5QrN7uzl8D0xOArE4PLgPTIwLjExLjIwMjYK0fPs7OA9MzAwMC4wMArE4PLgz+7x8vPv6OvuPTIwLjExLjIwMjYKz+vg8uXr/Pno6j1Ob3J0aCBMTEMKz+vg8uXr/Pno6sjNzT03NzA3MDgzODkzCs/r4PLl6/z56OrR9+XyPTQwNzAyODEwOTAwMDAwMDAwMDAyCs/u6/P34PLl6/zR9+XyPTQwNzAyODEwMTM4MjUwMTIzMDE3Cs3g5+3g9+Xt6OXP6+Dy5ebgPWZvciBhZHMKyu7t5fbE7urz7OXt8uAKyu7t5fbU4Onr4Ao="}' localhost:7401 adspend.billing.v1.PaymentService/ImportStatement
+        /// ```
+        async fn import_statement(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ImportStatementRequest>>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ImportStatementStream>,
             tonic::Status,
         >;
         /// Returns one payment.
@@ -8909,6 +9163,55 @@ pub mod payment_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.PaymentService/ImportStatement" => {
+                    #[allow(non_camel_case_types)]
+                    struct ImportStatementSvc<T: PaymentService>(pub Arc<T>);
+                    impl<
+                        T: PaymentService,
+                    > tonic::server::StreamingService<super::ImportStatementRequest>
+                    for ImportStatementSvc<T> {
+                        type Response = super::ImportStatementResponse;
+                        type ResponseStream = T::ImportStatementStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ImportStatementRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PaymentService>::import_statement(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ImportStatementSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

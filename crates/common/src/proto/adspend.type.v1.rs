@@ -165,6 +165,13 @@ pub enum Reason {
     TooManyCards = 85,
     /// FAILED_PRECONDITION: the provider knows no such saved card, or it cannot be charged.
     CardNotUsable = 50,
+    /// INVALID_ARGUMENT: the statement is not what its format says, at the line and column in the metadata. Nothing
+    /// was changed.
+    StatementMalformed = 86,
+    /// INVALID_ARGUMENT: opening + in - out is not closing, or not what the lines come to. Nothing was changed.
+    StatementUnbalanced = 87,
+    /// FAILED_PRECONDITION: the statement is of a bank account that is not configured as ours. Nothing was changed.
+    StatementAccountUnknown = 88,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -237,6 +244,9 @@ impl Reason {
             Self::AutopayNotAvailable => "REASON_AUTOPAY_NOT_AVAILABLE",
             Self::TooManyCards => "REASON_TOO_MANY_CARDS",
             Self::CardNotUsable => "REASON_CARD_NOT_USABLE",
+            Self::StatementMalformed => "REASON_STATEMENT_MALFORMED",
+            Self::StatementUnbalanced => "REASON_STATEMENT_UNBALANCED",
+            Self::StatementAccountUnknown => "REASON_STATEMENT_ACCOUNT_UNKNOWN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -306,6 +316,9 @@ impl Reason {
             "REASON_AUTOPAY_NOT_AVAILABLE" => Some(Self::AutopayNotAvailable),
             "REASON_TOO_MANY_CARDS" => Some(Self::TooManyCards),
             "REASON_CARD_NOT_USABLE" => Some(Self::CardNotUsable),
+            "REASON_STATEMENT_MALFORMED" => Some(Self::StatementMalformed),
+            "REASON_STATEMENT_UNBALANCED" => Some(Self::StatementUnbalanced),
+            "REASON_STATEMENT_ACCOUNT_UNKNOWN" => Some(Self::StatementAccountUnknown),
             _ => None,
         }
     }

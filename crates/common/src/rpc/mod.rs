@@ -34,6 +34,7 @@ pub use encode::{balance, date, duration, money, timestamp};
 pub use page::{BadPageToken, PageKey, PageScope};
 pub(crate) use refusal::fault_text;
 pub use refusal::{Refusal, fault, invalid, not_found, precondition, refuse, unavailable};
+pub use text::is_unseen;
 pub use tonic::Code;
 pub use violations::{All, Violations};
 

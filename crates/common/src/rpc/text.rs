@@ -28,7 +28,7 @@ impl Violations {
 }
 
 /// Control characters, and those that reorder or hide what stands beside them.
-fn is_unseen(character: char) -> bool {
+pub fn is_unseen(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{061C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'

@@ -40,6 +40,9 @@ pub(crate) struct Place {
 const BILLING_URL: &str = "ADSPEND_BILLING_DATABASE_URL";
 const PACING_URL: &str = "ADSPEND_PACING_DATABASE_URL";
 
+/// The bank account that the example of ImportStatement is about.
+const OWN_ACCOUNTS: &str = r#"[{ account = "40702810138250123017", bik = "044525225" }]"#;
+
 pub(crate) async fn run(place: Place) -> Result<ExitCode, Failure> {
     let lock = place.data.join("run.lock");
     let no_lock = |error| Failure::from(format!("{}: {error}", lock.display()));
@@ -135,6 +138,7 @@ impl Stack {
             .set("listen.metrics", place.billing_metrics.to_string())
             .set("database.url", &databases.billing)
             .set("auth.mode", "development")
+            .set("statements.own_accounts", OWN_ACCOUNTS)
             .with_executor();
         let pacing = Launch::new(Service::Pacing, "pacing", place.pacing, &logs)
             .set("listen.metrics", place.pacing_metrics.to_string())

@@ -108,7 +108,7 @@ impl Locked {
 
     /// What is booked from here on is one call of this caller, until the next one begins. Without it, it is
     /// part of a feature's call, which has a record of its own.
-    pub(super) fn on_behalf_of(&mut self, actor: &Actor) {
+    pub(crate) fn on_behalf_of(&mut self, actor: &Actor) {
         self.journal.begin(actor);
     }
 
