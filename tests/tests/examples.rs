@@ -128,7 +128,8 @@ const LINES: &[(&str, Gets)] = &[
     ("AccountService/DetachClient", Refused("FailedPrecondition")),
 ];
 
-#[tokio::test]
+// On several threads: a line blocks its own, and the provider must answer meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_line_of_every_rpc_works_against_the_real_binaries() {
     let billing = TestDatabase::create(&adspend_billing::MIGRATIONS).await;
     let pacing = TestDatabase::create(&adspend_pacing::MIGRATIONS).await;

@@ -6,6 +6,7 @@
 //! | charges | StreamSettle, durable | COPY of the same rows into the same table |
 //! | transfers | billing as a process, over gRPC | pgbench in the same cluster |
 //! | statements | ImportStatement of a file | RecordPayment of the same mix, 64 callers |
+//! | documents | the first download of an invoice, which typesets it | the second one, which reads it |
 //! | decision | the core with 100 000 campaigns | none: the bound is absolute |
 //!
 //! Rounds of both sides alternate, and a ratio is the median over rounds, so that a noisy machine
@@ -22,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 mod admit;
 mod decision;
+mod documents;
 mod echo;
 mod figures;
 mod holds;
@@ -60,6 +62,8 @@ pub enum Part {
     Holds,
     /// Bank statements.
     Statements,
+    /// Documents.
+    Documents,
     /// Skewed transfers by many writers.
     Deadlocks,
     /// The decision core.
@@ -107,7 +111,8 @@ async fn measure(world: &mut World, only: &[Part], report: &mut Report) -> Outco
         report.add(settle::measure(world).await?);
     }
     world.stop_pacing().await?;
-    let of_agencies = [Part::Transfers, Part::Holds, Part::Statements, Part::Deadlocks];
+    let of_agencies =
+        [Part::Transfers, Part::Holds, Part::Statements, Part::Documents, Part::Deadlocks];
     if of_agencies.into_iter().any(wanted) {
         println!("agencies and clients");
         seed::agencies(&world.billing_uri()?).await?;
@@ -123,6 +128,10 @@ async fn measure(world: &mut World, only: &[Part], report: &mut Report) -> Outco
     if wanted(Part::Statements) {
         println!("bank statements");
         report.add(statements::measure(world).await?);
+    }
+    if wanted(Part::Documents) {
+        println!("documents");
+        report.add(documents::measure(world).await?);
     }
     if wanted(Part::Deadlocks) {
         println!("skewed transfers");

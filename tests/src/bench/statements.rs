@@ -90,7 +90,7 @@ impl Bank {
     }
 
     fn purpose(number: u64, invoices: &mut impl Iterator<Item = String>) -> String {
-        let invoice = if number % INVOICED == 0 { invoices.next() } else { None };
+        let invoice = if number.is_multiple_of(INVOICED) { invoices.next() } else { None };
         invoice.map_or_else(
             || "Оплата рекламных услуг, номер счёта не указан".to_owned(),
             |invoice| format!("Оплата по счёту {invoice}"),

@@ -291,7 +291,7 @@ proptest! {
                     run.provider_reason = wait.reason;
                     run.in_doubt = wait.in_doubt;
                 }
-                ended => {
+                ended @ (Next::Book { .. } | Next::Fail { .. }) => {
                     end = Some(ended);
                     break;
                 }

@@ -279,6 +279,11 @@ pub(crate) async fn repaid(
     Ok(())
 }
 
+/// What an account owes on deferred invoices. Call it with the account locked.
+pub(crate) async fn owed(tx: &Tx<'_>, key: AccountKey) -> Result<Money, db::Error> {
+    Ok(store::find(tx, key).await?.debt())
+}
+
 /// Whether an account has a grant or owes on a deferred invoice: it stays in its tenant then.
 pub(crate) async fn is_used(tx: &Tx<'_>, key: AccountKey) -> Result<bool, db::Error> {
     let credit = store::find(tx, key).await?;

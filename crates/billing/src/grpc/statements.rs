@@ -253,9 +253,9 @@ fn line(entry: &Entry, report: &Report, settings: &Statements) -> pb::StatementL
         None => Vec::new(),
     };
     let warning = |warning: Warning| match warning {
-        Warning::PayerInn => pb::StatementWarning::PayerInn.into(),
-        Warning::PayerAccount => pb::StatementWarning::PayerAccount.into(),
-        Warning::PayerAccountNotChecked => pb::StatementWarning::PayerAccountNotChecked.into(),
+        Warning::Inn => pb::StatementWarning::PayerInn.into(),
+        Warning::Account => pb::StatementWarning::PayerAccount.into(),
+        Warning::AccountNotChecked => pb::StatementWarning::PayerAccountNotChecked.into(),
     };
     pb::StatementLine {
         position: report.position,

@@ -1,7 +1,7 @@
 //! Money of a payment that was paid back to its payer: main → refund.
 //!
 //! Per payment, gross, and in parts if need be; never more than is left of this payment, nor more than the
-//! account has of its own: what is spent, held, promised or borrowed is not paid back. The transfer itself is
+//! account has of its own: what is spent, held, promised, deferred or borrowed is not paid back. The transfer itself is
 //! the operator's, by the same way and to the same requisites; here it is booked.
 
 use adspend_common::{
@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Error, Payment, Refusal, name, rules, store};
 use crate::{
-    accounts,
+    accounts, credit,
     events::{self, Event, PaymentFacts},
     ledger::{self, Counter, Kind, Leg, Place, Posting},
     promised_payments,
@@ -62,11 +62,13 @@ async fn refund_once(
     }
     let mut locked = ledger::lock(&tx, now, &[account.key]).await?;
     let payment = store::lock(&tx, id).await?.ok_or_else(absent)?;
+    let promised = promised_payments::owed(&tx, account.key).await?;
+    let deferred = credit::owed(&tx, account.key).await?;
     let row = locked.row(account.key).ok_or(Error::Moved)?;
     let funds = rules::Funds {
         main: row.main,
         held: row.held,
-        owed: promised_payments::owed(&tx, account.key).await?,
+        owed: promised.checked_add(deferred).unwrap_or(Money::MAX),
     };
     let payment = rules::refund(&payment, (new.amount, new.currency), funds)?;
     let leg = Leg {

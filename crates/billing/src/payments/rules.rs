@@ -149,7 +149,7 @@ pub(crate) fn settled(payment: Payment) -> Payment {
 pub(crate) struct Funds {
     pub(crate) main: Balance,
     pub(crate) held: Money,
-    /// Open promises: their money is in `main`, and is not the account's own.
+    /// Open promises and unpaid deferred invoices: their money is in `main`, and is not the account's own.
     pub(crate) owed: Money,
 }
 

@@ -56,11 +56,11 @@ impl Ignored {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Warning {
     /// The payer's INN is missing or its check digits are wrong.
-    PayerInn,
+    Inn,
     /// The payer's bank has no such account.
-    PayerAccount,
+    Account,
     /// An account of the Treasury: its key is not checked.
-    PayerAccountNotChecked,
+    AccountNotChecked,
 }
 
 /// What a line is known by again.
@@ -139,13 +139,13 @@ pub(crate) fn warnings(entry: &Entry) -> Vec<Warning> {
     let sender = &entry.sender;
     let mut warnings = Vec::new();
     if requisites::inn(&sender.inn).is_none() {
-        warnings.push(Warning::PayerInn);
+        warnings.push(Warning::Inn);
     }
     // An account of another form belongs to a bank abroad.
     let russian = sender.account.len() == 20 && !sender.bik.is_empty();
     match (russian, requisites::account(&sender.account, &sender.bik)) {
-        (true, None) => warnings.push(Warning::PayerAccount),
-        (true, Some(Proof::FormOnly)) => warnings.push(Warning::PayerAccountNotChecked),
+        (true, None) => warnings.push(Warning::Account),
+        (true, Some(Proof::FormOnly)) => warnings.push(Warning::AccountNotChecked),
         (true, Some(Proof::Checked)) | (false, _) => {}
     }
     warnings
@@ -226,20 +226,10 @@ mod tests {
     fn warnings_table() {
         for (inn, account, bik, expected) in [
             ("7707083893", "40702810138250123017", "044525225", vec![]),
-            ("7707083894", "40702810138250123017", "044525225", vec![Warning::PayerInn]),
-            (
-                "",
-                "40702810138250123018",
-                "044525225",
-                vec![Warning::PayerInn, Warning::PayerAccount],
-            ),
+            ("7707083894", "40702810138250123017", "044525225", vec![Warning::Inn]),
+            ("", "40702810138250123018", "044525225", vec![Warning::Inn, Warning::Account]),
             // the Treasury's are accepted, with a warning.
-            (
-                "7707083893",
-                "03100643000000017300",
-                "017003983",
-                vec![Warning::PayerAccountNotChecked],
-            ),
+            ("7707083893", "03100643000000017300", "017003983", vec![Warning::AccountNotChecked]),
             ("500100732259", "DE89370400440532013000", "", vec![]),
             ("500100732259", "", "", vec![]),
         ] {

@@ -143,6 +143,34 @@ async fn a_refund_leaves_what_repaid_a_promise_and_lowers_the_turnover() {
     world.end().await;
 }
 
+/// What a deferred invoice has credited is owed, not owned.
+#[tokio::test]
+async fn deferred_money_is_not_paid_back() {
+    let world = World::start().await;
+    world.create(account("shop", pb::AccountKind::Advertiser, NORTH_INN)).await;
+    let payment = world.pay("shop", "10000").await;
+    charge(&world, "spring", 4_000_000_000).await;
+    let granted = pb::SetCreditTermsRequest {
+        name: name("shop"),
+        granted_amount: rub("50000"),
+        request_id: fresh(),
+    };
+    world.operator().credit().set_credit_terms(granted).await.unwrap();
+    let deferred = pb::CreateInvoiceRequest {
+        parent: name("shop"),
+        amount: rub("5000"),
+        terms: pb::InvoiceTerms::Deferred.into(),
+        request_id: fresh(),
+    };
+    let advertiser = world.role("advertiser", Some("shop"));
+    advertiser.invoices().create_invoice(deferred).await.unwrap();
+    assert_eq!(world.available("shop").await, "11000");
+    let short = refused(refund_it(&world, &payment, "6000.01").await);
+    short.is(Code::FailedPrecondition, "INSUFFICIENT_FUNDS");
+    refund_it(&world, &payment, "6000").await.unwrap();
+    world.end().await;
+}
+
 /// Concurrent refunds of one payment: no order of them pays more back than came.
 #[tokio::test]
 async fn concurrent_refunds_share_one_rest() {

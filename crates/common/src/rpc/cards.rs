@@ -68,14 +68,14 @@ fn is_card_number(digits: &[u8]) -> bool {
 /// Mir and Mastercard begin with 2, American Express, Diners and JCB with 3, Visa with 4, Mastercard and
 /// Maestro with 5 or 6, UnionPay with 6.
 fn begins_as_card(digits: &[u8]) -> bool {
-    match (digits.len(), digits) {
-        (13, [b'4', ..]) => true,
-        (14, [b'3', b'0' | b'6' | b'8' | b'9', ..]) => true,
-        (15, [b'3', b'4' | b'7', ..]) => true,
-        (16, [b'2' | b'3' | b'4' | b'5' | b'6', ..]) => true,
-        (17..=19, [b'2' | b'4' | b'5' | b'6', ..]) => true,
-        _ => false,
-    }
+    matches!(
+        (digits.len(), digits),
+        (13, [b'4', ..])
+            | (14, [b'3', b'0' | b'6' | b'8' | b'9', ..])
+            | (15, [b'3', b'4' | b'7', ..])
+            | (16, [b'2' | b'3' | b'4' | b'5' | b'6', ..])
+            | (17..=19, [b'2' | b'4' | b'5' | b'6', ..])
+    )
 }
 
 fn luhn(digits: &[u8]) -> bool {
@@ -89,7 +89,7 @@ fn luhn(digits: &[u8]) -> bool {
             if weighed > 9 { weighed - 9 } else { weighed }
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ const CARDS: &str = "-- autopay.cards
 SELECT card_id, slot, first6, last4, brand, expiry_month, expiry_year, state, linked_at
 FROM autopay_card
 WHERE tenant_id = $1 AND account_id = $2 AND state <> 3
-ORDER BY linked_at, card_id";
+ORDER BY linked_at, slot";
 
 /// The cards that are linked, oldest first.
 pub(super) async fn cards(from: &impl Reader, key: AccountKey) -> Result<Vec<Card>, db::Error> {

@@ -89,8 +89,11 @@ fn put_fields(paper: &mut Paper, head: &Head, of: &Of<'_>, orders: &[Order]) {
 /// `№ 17 от 20.11.2026, № 18 от 21.11.2026`.
 fn paid_by(orders: &[Order]) -> String {
     let text = |order: &Order| {
-        let number = if order.number.is_empty() { "б/н" } else { &order.number };
-        format!("№\u{a0}{number}\u{a0}от\u{a0}{}", words::short_day(order.day))
+        let day = words::short_day(order.day);
+        match order.number.as_str() {
+            "" => format!("б/н от\u{a0}{day}"),
+            number => format!("№\u{a0}{number}\u{a0}от\u{a0}{day}"),
+        }
     };
     match orders {
         [] => NONE.to_owned(),

@@ -150,8 +150,8 @@ pub(crate) enum Item {
 
 /// A statement that is being read.
 pub(crate) enum Statement<R> {
-    OneC(one_c::OneC<R>),
-    Camt(camt::Camt<R>),
+    OneC(Box<one_c::OneC<R>>),
+    Camt(Box<camt::Camt<R>>),
 }
 
 impl<R: Read + Seek> Statement<R> {
@@ -162,8 +162,8 @@ impl<R: Read + Seek> Statement<R> {
         file.rewind()?;
         let text = text::Text::new(file, found.encoding);
         Ok(match found.format {
-            Format::OneC => Statement::OneC(one_c::OneC::new(text)?),
-            Format::Camt => Statement::Camt(camt::Camt::new(text)),
+            Format::OneC => Statement::OneC(Box::new(one_c::OneC::new(text)?)),
+            Format::Camt => Statement::Camt(Box::new(camt::Camt::new(text))),
         })
     }
 

@@ -20,7 +20,7 @@ async fn five_cards_are_linked_and_a_sixth_is_refused_until_one_is_unlinked_r_12
         .is(Code::FailedPrecondition, "TOO_MANY_CARDS");
     let masked: Vec<String> =
         world.cards("store").await.into_iter().map(|card| card.masked_number).collect();
-    assert_eq!(masked[0], "220000******0001");
+    assert!(masked.iter().any(|number| number == "220000******0001"), "{masked:?}");
     assert_eq!(masked.len(), 5);
 
     let request = pb::UnlinkCardRequest { name: linked[2].name.clone(), request_id: fresh() };
@@ -116,7 +116,7 @@ async fn card_numbers_are_refused_in_every_field() {
     named.account.as_mut().unwrap().display_name = format!("card {number}");
     let status = world.operator().accounts().create_account(named).await.unwrap_err();
     assert_eq!(refusal(&status).fields, ["account.display_name"]);
-    let recorded = payment(&format!("карта 4111 1111 1111 1111"), "2000", NORTH_INN);
+    let recorded = payment("карта 4111 1111 1111 1111", "2000", NORTH_INN);
     let status = world.operator().payments().record_payment(recorded).await.unwrap_err();
     assert_eq!(refusal(&status).fields, ["purpose"]);
     world.end().await;

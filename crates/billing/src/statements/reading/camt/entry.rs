@@ -93,12 +93,12 @@ impl Part {
             }
             ["RmtInf", "Ustrd"]
             | ["RmtInf", "Strd", "CdtrRefInf", "Ref"]
-            | ["RmtInf", "Strd", "RfrdDocInf", "Nb"] => {
+            | ["RmtInf", "Strd", "RfrdDocInf", "Nb"]
                 // More than is kept need not be gathered.
-                if self.purpose.len() < PURPOSE_BYTES {
-                    self.purpose.push(' ');
-                    self.purpose.push_str(&value.text);
-                }
+                if self.purpose.len() < PURPOSE_BYTES =>
+            {
+                self.purpose.push(' ');
+                self.purpose.push_str(&value.text);
             }
             ["AddtlTxInf"] => self.info = value.text,
             _ => {}

@@ -340,13 +340,19 @@ fn opened(tag: &BytesStart<'_>, at: Place, empty: bool) -> Result<Step, Wrong> {
 
 fn wrong_xml<T>(error: Xml, at: Place) -> Result<T, Wrong> {
     match error {
-        Xml::Io(error) => match error.kind() {
-            io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidData => {
-                malformed(at, error.to_string())
+        Xml::Io(error) => {
+            use io::ErrorKind::{FileTooLarge, InvalidData};
+            if matches!(error.kind(), FileTooLarge | InvalidData) {
+                return malformed(at, error.to_string());
             }
-            kind => Err(Wrong::Io(io::Error::new(kind, error.to_string()))),
-        },
-        error => malformed(at, error.to_string()),
+            Err(Wrong::Io(io::Error::new(error.kind(), error.to_string())))
+        }
+        error @ (Xml::Syntax(_)
+        | Xml::IllFormed(_)
+        | Xml::InvalidAttr(_)
+        | Xml::Encoding(_)
+        | Xml::Escape(_)
+        | Xml::Namespace(_)) => malformed(at, error.to_string()),
     }
 }
 
