@@ -151,6 +151,7 @@ mod tests {
 
     const AUDIT: &str = "adspend.billing.v1.AuditService";
     const VERIFY: &str = "/adspend.billing.v1.AuditService/VerifyLedger";
+    const RECORDS: &str = "/adspend.billing.v1.AuditService/ListAuditRecords";
 
     fn check(services: &[&str], table: MethodTable) -> Result<Methods, TableError> {
         Methods::checked(services, FILE_DESCRIPTOR_SET, table)
@@ -158,20 +159,23 @@ mod tests {
 
     #[test]
     fn the_table_must_fit_what_is_served() {
-        let methods = check(&[AUDIT], &[(VERIFY, &[Role::Auditor])]).unwrap();
-        let [verify] = methods.0.as_slice() else { panic!("one method: {methods:?}") };
+        let methods = check(&[AUDIT], &[(VERIFY, &[Role::Auditor]), (RECORDS, &[])]).unwrap();
+        let verify = methods.0.iter().find(|method| method.path == VERIFY).unwrap();
         assert!(verify.access.allows(Role::Auditor) && verify.is_unary());
         for role in Role::ALL.into_iter().filter(|role| *role != Role::Auditor) {
             assert!(!verify.access.allows(role), "{role}");
         }
 
-        assert_eq!(check(&[AUDIT], &[]).unwrap_err(), TableError::Missing(VERIFY.to_owned()));
+        assert_eq!(
+            check(&[AUDIT], &[(RECORDS, &[])]).unwrap_err(),
+            TableError::Missing(VERIFY.to_owned())
+        );
         assert_eq!(
             check(&[], &[(VERIFY, &[Role::Auditor])]).unwrap_err(),
             TableError::Stale(VERIFY.to_owned())
         );
         assert_eq!(
-            check(&[AUDIT], &[(VERIFY, &[]), (VERIFY, &[])]).unwrap_err(),
+            check(&[AUDIT], &[(VERIFY, &[]), (RECORDS, &[]), (VERIFY, &[])]).unwrap_err(),
             TableError::Twice(VERIFY.to_owned())
         );
         let unknown = check(&["adspend.billing.v1.NoService"], &[]).unwrap_err();
