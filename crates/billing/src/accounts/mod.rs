@@ -187,16 +187,22 @@ impl db::Contended for Error {
     }
 }
 
-/// The account when the caller may see it; absent and foreign are one answer (I-8).
+/// The account when the caller may see it; absent and foreign are one answer (I-8). Every feature asks here.
+pub(crate) async fn visible(
+    from: &impl store::Reader,
+    caller: &Caller,
+    id: &AccountId,
+) -> Result<Option<Account>, db::Error> {
+    Ok(store::find(from, id).await?.filter(|account| caller.sees(&account.owner)))
+}
+
+/// The same, with its refusal.
 pub(crate) async fn get(
     client: &impl store::Reader,
     caller: &Caller,
     id: &AccountId,
 ) -> Result<Account, Error> {
-    match store::find(client, id).await? {
-        Some(account) if caller.sees(&account.owner) => Ok(account),
-        Some(_) | None => Err(Error::NotFound(id.name())),
-    }
+    visible(client, caller, id).await?.ok_or_else(|| Error::NotFound(id.name()))
 }
 
 /// Creates an account with a zero balance.

@@ -211,10 +211,7 @@ async fn parent(
     caller: &Caller,
     id: &AccountId,
 ) -> Result<Account, Error> {
-    match accounts::store::find(from, id).await? {
-        Some(account) if caller.sees(&account.owner) => Ok(account),
-        Some(_) | None => Err(Error::NotFound(id.name())),
-    }
+    accounts::visible(from, caller, id).await?.ok_or_else(|| Error::NotFound(id.name()))
 }
 
 /// Sets the four settings and switches on; fires at once as often as they say. What the

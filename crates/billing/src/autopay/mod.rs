@@ -233,10 +233,7 @@ async fn parent(
     id: &AccountId,
     asked: impl FnOnce() -> String,
 ) -> Result<Account, Error> {
-    match accounts::store::find(from, id).await? {
-        Some(account) if caller.sees(&account.owner) => Ok(account),
-        Some(_) | None => Err(Error::NotFound(asked())),
-    }
+    accounts::visible(from, caller, id).await?.ok_or_else(|| Error::NotFound(asked()))
 }
 
 /// The account of a run or an autopayment, in whichever tenant it is now.

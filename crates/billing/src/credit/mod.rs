@@ -121,10 +121,7 @@ impl db::Contended for Error {
 }
 
 async fn parent(from: &impl Reader, caller: &Caller, id: &AccountId) -> Result<Account, Error> {
-    match accounts::store::find(from, id).await? {
-        Some(account) if caller.sees(&account.owner) => Ok(account),
-        Some(_) | None => Err(Error::NotFound(id.name())),
-    }
+    accounts::visible(from, caller, id).await?.ok_or_else(|| Error::NotFound(id.name()))
 }
 
 /// The credit of an account now.

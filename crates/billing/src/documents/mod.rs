@@ -285,10 +285,7 @@ async fn visible(
     id: &AccountId,
     absent: impl FnOnce() -> String,
 ) -> Result<Account, Error> {
-    match accounts::store::find(from, id).await? {
-        Some(account) if caller.sees(&account.owner) => Ok(account),
-        Some(_) | None => Err(Error::NotFound(absent())),
-    }
+    accounts::visible(from, caller, id).await?.ok_or_else(|| Error::NotFound(absent()))
 }
 
 /// One document.

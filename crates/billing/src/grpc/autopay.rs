@@ -9,11 +9,9 @@ use adspend_common::{
     proto::adspend::billing::v1 as pb,
     rpc::{self, PageScope, Refusal, Violations, holds_card_number},
 };
-use chrono::{DateTime, Utc};
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
-use super::{Change, Shared, cut, number, split};
+use super::{Change, Shared, after_moment_and_id, cut, moment_and_id, split};
 use crate::{
     autopay::{self, Card, CardState, Cause, NewSetting, Of, Run, RunState, Setting},
     payments,
@@ -154,13 +152,6 @@ fn disabled(of: &Of<Setting>) -> pb::DisableAutopayResponse {
     pb::DisableAutopayResponse { autopay: Some(known(of)), replayed: false }
 }
 
-/// The position of a page: the moment and the id of its last row.
-fn decode_position(bytes: &[u8]) -> Option<(DateTime<Utc>, Uuid)> {
-    let (micros, id) = bytes.split_at_checked(8)?;
-    let at = DateTime::from_timestamp_micros(number(micros)?)?;
-    Some((at, Uuid::from_slice(id).ok()?))
-}
-
 impl Autopays {
     async fn list_runs(
         &self,
@@ -173,13 +164,11 @@ impl Autopays {
         let size = v.page_size(request.page_size);
         let token = v.page_token(&self.0.pages, &scope, &request.page_token);
         let (parent, size, token) = v.all((parent, size, token))?;
-        let page = (token.as_deref().and_then(decode_position), size.saturating_add(1));
+        let page = (token.as_deref().and_then(moment_and_id), size.saturating_add(1));
         let mut of = autopay::runs::list(&self.0.pool, caller, &parent, page).await?;
         let more = cut(&mut of.it, size);
-        let last = of.it.last().filter(|_| more).map(|last| {
-            let at = last.created_at.timestamp_micros().to_be_bytes();
-            [at.as_slice(), last.id.as_bytes()].concat()
-        });
+        let last =
+            of.it.last().filter(|_| more).map(|last| after_moment_and_id(last.created_at, last.id));
         Ok(pb::ListAutopayRunsResponse {
             runs: of.it.iter().map(|run| encode_run(&of, run)).collect(),
             next_page_token: last.map(|at| self.0.pages.seal(&scope, &at)).unwrap_or_default(),

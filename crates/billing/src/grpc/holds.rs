@@ -113,7 +113,7 @@ impl Holds {
         let (parent, size, position) = v.all((parent, size, position))?;
         let facts = self.0.visible(caller, &parent).await?;
         let now = self.0.clock.now();
-        let after = position.as_deref().and_then(place);
+        let after = position.as_deref().and_then(super::moment_and_id);
         let open_at = request.open_only.then_some(now);
         let limit = i64::from(size).saturating_add(1);
         let client = self.0.pool.get().await?;
@@ -122,8 +122,7 @@ impl Holds {
         let more = found.len() > size;
         found.truncate(size);
         let next_page_token = found.last().filter(|_| more).map_or_else(String::new, |hold| {
-            let micros = hold.opened_at.timestamp_micros().to_be_bytes();
-            self.0.pages.seal(&scope, &[micros.as_slice(), hold.id.as_bytes()].concat())
+            self.0.pages.seal(&scope, &super::after_moment_and_id(hold.opened_at, hold.id))
         });
         let holds = found.iter().map(|hold| encode(hold, &facts, now)).collect();
         Ok(pb::ListHoldsResponse { holds, next_page_token })
@@ -211,13 +210,6 @@ fn decode_spends(v: &mut Violations, spends: &[pb::CampaignSpend]) -> Option<Vec
 
 fn delta(ttl: std::time::Duration) -> TimeDelta {
     TimeDelta::from_std(ttl).unwrap_or(TimeDelta::MAX)
-}
-
-/// Eight bytes of microseconds and sixteen of an id: where a page ended.
-fn place(position: &[u8]) -> Option<(DateTime<Utc>, Uuid)> {
-    let (micros, id) = position.split_at_checked(8)?;
-    let at = DateTime::from_timestamp_micros(super::number(micros)?)?;
-    Some((at, Uuid::from_slice(id).ok()?))
 }
 
 fn encode(hold: &Hold, facts: &AccountFacts, now: DateTime<Utc>) -> pb::Hold {

@@ -20,6 +20,7 @@ use chrono::{DateTime, Utc};
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status, codec::CompressionEncoding::Gzip};
+use uuid::Uuid;
 
 use crate::{
     accounts::{AccountFacts, Directory},
@@ -253,6 +254,18 @@ fn number(bytes: &[u8]) -> Option<i64> {
 /// Where a page of a numbered list starts.
 fn position(token: Option<Vec<u8>>, first: i64) -> i64 {
     token.as_deref().and_then(number).unwrap_or(first)
+}
+
+/// A page's position that is the moment and the id of its last row.
+fn moment_and_id(position: &[u8]) -> Option<(DateTime<Utc>, Uuid)> {
+    let (micros, id) = position.split_at_checked(8)?;
+    let at = DateTime::from_timestamp_micros(number(micros)?)?;
+    Some((at, Uuid::from_slice(id).ok()?))
+}
+
+/// The bytes that [`moment_and_id`] reads.
+fn after_moment_and_id(at: DateTime<Utc>, id: Uuid) -> Vec<u8> {
+    [at.timestamp_micros().to_be_bytes().as_slice(), id.as_bytes()].concat()
 }
 
 /// One row more than the page holds says that there is a next page.

@@ -8,11 +8,9 @@ use adspend_common::{
     proto::adspend::billing::v1 as pb,
     rpc::{self, PageScope, Refusal, Violations},
 };
-use chrono::{DateTime, Utc};
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
-use super::{Change, Shared, cut, number, split};
+use super::{Change, Shared, after_moment_and_id, cut, moment_and_id, split};
 use crate::promised_payments::{self, Offer, PromiseState, Shown};
 
 const PATH: [&str; 2] = ["accounts", "promisedPayments"];
@@ -70,13 +68,6 @@ fn encode_offer(offer: &Offer) -> pb::GetPromisedPaymentTermsResponse {
     }
 }
 
-/// The position of a page: the moment and the id of its last row.
-fn decode_position(bytes: &[u8]) -> Option<(DateTime<Utc>, Uuid)> {
-    let (micros, id) = bytes.split_at_checked(8)?;
-    let at = DateTime::from_timestamp_micros(number(micros)?)?;
-    Some((at, Uuid::from_slice(id).ok()?))
-}
-
 impl PromisedPayments {
     async fn list(
         &self,
@@ -89,14 +80,14 @@ impl PromisedPayments {
         let size = v.page_size(request.page_size);
         let token = v.page_token(&self.0.pages, &scope, &request.page_token);
         let (parent, size, token) = v.all((parent, size, token))?;
-        let page = (token.as_deref().and_then(decode_position), size.saturating_add(1));
+        let page = (token.as_deref().and_then(moment_and_id), size.saturating_add(1));
         let (pool, now) = (&self.0.pool, self.0.now());
         let mut rows = promised_payments::list(pool, now, caller, &parent, page).await?;
         let more = cut(&mut rows, size);
-        let last = rows.last().filter(|_| more).map(|last| {
-            let at = last.promise.created_at.timestamp_micros().to_be_bytes();
-            [at.as_slice(), last.promise.id.as_bytes()].concat()
-        });
+        let last = rows
+            .last()
+            .filter(|_| more)
+            .map(|last| after_moment_and_id(last.promise.created_at, last.promise.id));
         Ok(pb::ListPromisedPaymentsResponse {
             promised_payments: rows.iter().map(encode).collect(),
             next_page_token: last.map(|at| self.0.pages.seal(&scope, &at)).unwrap_or_default(),

@@ -101,10 +101,7 @@ async fn parent(
     id: &AccountId,
     asked: impl FnOnce() -> String,
 ) -> Result<Account, Error> {
-    match accounts::store::find(from, id).await? {
-        Some(account) if caller.sees(&account.owner) => Ok(account),
-        Some(_) | None => Err(Error::NotFound(asked())),
-    }
+    accounts::visible(from, caller, id).await?.ok_or_else(|| Error::NotFound(asked()))
 }
 
 /// What the agency may take now, and why not.

@@ -409,7 +409,7 @@ async fn numbers_have_no_gap_when_replicas_close_at_once() {
     let world = World::at("2026-05-10T12:00:00+03:00", closing).await;
     let mut replicas = Vec::new();
     for _ in 0..3 {
-        replicas.push(world.twin().await);
+        replicas.push(world.replica().await);
     }
     let mut ids = Vec::new();
     for at in 0..AGENCIES {
@@ -420,9 +420,6 @@ async fn numbers_have_no_gap_when_replicas_close_at_once() {
         ids.push(id);
     }
     world.set("2026-06-01T00:00:00+03:00");
-    for (hand, _, _) in &replicas {
-        hand.set(world.hand.now());
-    }
     let (mut acts, mut invoices) = (Vec::new(), Vec::new());
     for id in &ids {
         for document in made(&world, id, &[T::Act, T::VatInvoice, T::AdvanceVatInvoice], 3).await {
@@ -453,9 +450,8 @@ async fn numbers_have_no_gap_when_replicas_close_at_once() {
         );
     }
     drop(client);
-    for (_, stop, served) in replicas {
-        stop.send(()).unwrap();
-        served.await.unwrap();
+    for replica in replicas {
+        replica.end().await;
     }
     world.end().await;
 }

@@ -168,17 +168,6 @@ impl World {
         World { hand, metrics, database, clock, config, channel, stop, served }
     }
 
-    /// Another replica on the same data, with a clock of its own that shows the same time. It stops when it is told.
-    pub(crate) async fn twin(&self) -> (ManualClock, oneshot::Sender<()>, JoinHandle<()>) {
-        let (clock, hand) = Clock::manual(self.hand.now());
-        let app = App::start(self.config.clone(), clock, &Telemetry::for_tests()).await.unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(app.run(async move {
-            let _ = stopped.await;
-        }));
-        (hand, stop, served)
-    }
-
     /// The database, for what no call shows.
     pub(crate) fn database(&self) -> &TestDatabase {
         &self.database
