@@ -2,6 +2,7 @@
 //! thousand agencies and out of one. What they write to the WAL, and that they never deadlock.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,7 +12,7 @@ use std::{
 
 use adspend_common::{
     proto::adspend::billing::v1::{
-        BatchCreateTransfersRequest, CreateTransferRequest,
+        BatchCreateTransfersRequest, CreateTransferRequest, CreateTransferResponse,
         batch_create_transfers_result::Outcome as Verdict,
         transfer_service_client::TransferServiceClient,
     },
@@ -23,15 +24,17 @@ use tonic::transport::Channel;
 use super::{
     MEASURE, Outcome, WARM,
     figures::{Bound, Figure},
-    load::{Done, Draw, Zipf, connect, together},
+    load::{Caller, Done, Draw, Zipf, connect, on_one_thread, together},
     pgbench::Pgbench,
     seed,
     world::{World, database},
 };
 
 const CONNECTIONS: usize = 4;
-/// Concurrent callers of CreateTransfer.
+const CREATE_TRANSFER: &str = "/adspend.billing.v1.TransferService/CreateTransfer";
+/// Concurrent callers of CreateTransfer, and the connections that they share.
 const CALLERS: usize = 256;
+const CALLERS_CONNECTIONS: usize = 2;
 /// Transfers in a batch, and callers with a batch each: two for each of billing's posters.
 const BATCH: usize = 1_000;
 const BATCH_CALLERS: usize = 4;
@@ -53,6 +56,7 @@ enum Spread {
 /// One side of the bench: where requests go, and a name for the run that request ids begin with.
 #[derive(Debug, Clone)]
 struct Target {
+    address: SocketAddr,
     channels: Vec<Channel>,
     runs: Arc<AtomicU64>,
 }
@@ -84,18 +88,28 @@ impl Target {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let until = Instant::now() + during;
         let agencies = Self::agencies(spread);
-        let channels = self.channels.iter().cycle().cloned();
-        together((0..CALLERS).zip(channels).map(|(caller, channel)| async move {
-            let mut client = TransferServiceClient::new(channel);
-            let mut draw = Draw::new(run << 16 | caller as u64);
-            let mut count = 0;
-            while Instant::now() < until {
-                let (agency, to) = (draw.below(agencies), draw.below(seed::CLIENTS));
-                client.create_transfer(request(run, caller, count, agency, to)).await?;
-                count += 1;
+        let address = self.address;
+        on_one_thread(move || async move {
+            let mut connections = Vec::new();
+            for _ in 0..CALLERS_CONNECTIONS {
+                connections.push(Caller::connect(address, CREATE_TRANSFER).await?);
             }
-            Ok(count)
-        }))
+            let connections = connections.into_iter().cycle().take(CALLERS).collect::<Vec<_>>();
+            together(connections.into_iter().enumerate().map(
+                |(caller, mut connection)| async move {
+                    let mut draw = Draw::new(run << 16 | caller as u64);
+                    let mut count = 0;
+                    while Instant::now() < until {
+                        let (agency, to) = (draw.below(agencies), draw.below(seed::CLIENTS));
+                        let request = request(run, caller, count, agency, to);
+                        let _: CreateTransferResponse = connection.call(&request).await?;
+                        count += 1;
+                    }
+                    Ok(count)
+                },
+            ))
+            .await
+        })
         .await
     }
 
@@ -133,7 +147,8 @@ impl Target {
 pub(crate) async fn measure(world: &World) -> Outcome<Vec<Figure>> {
     let pgbench = Pgbench::prepare(world).await?;
     let channels = connect(&world.billing_uri()?, CONNECTIONS).await?;
-    let target = Target { channels, runs: Arc::default() };
+    let address = world.billing_address()?;
+    let target = Target { address, channels, runs: Arc::default() };
     let database = database(&world.billing_url()).await?;
     database.batch_execute("CHECKPOINT").await?;
     let ratio = |name, least| Figure::new(name, "transfers/s", Bound::AtLeast(least));

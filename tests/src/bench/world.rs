@@ -73,6 +73,12 @@ impl World {
         Ok(format!("http://{}", billing.ok_or("billing does not run")?.grpc()))
     }
 
+    /// The same, without a scheme.
+    pub(crate) fn billing_address(&self) -> Outcome<SocketAddr> {
+        let billing = self.stack.iter().flat_map(|stack| &stack.billing).next();
+        Ok(billing.ok_or("billing does not run")?.grpc())
+    }
+
     /// The process of billing.
     pub(crate) fn billing_pid(&mut self) -> Outcome<i32> {
         let billing = self.stack.iter_mut().flat_map(|stack| &mut stack.billing).next();
