@@ -10,6 +10,13 @@ use chrono::{DateTime, Utc};
 use crate::admission::slice::MAX_SLICE_MICROS;
 use crate::admission::{Level, Reason};
 
+/// Where there is plenty a slice serves so many times longer: its price is the transaction that cuts it, and
+/// what one replica has too much of is little.
+const PLENTY_SERVES: i64 = 4;
+
+/// There is plenty when a fair share has room for so many of the long slices.
+const PLENTY: i64 = 8;
+
 /// What an entity needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Need {
@@ -192,7 +199,10 @@ fn choose<'a>(holds: &'a [HoldRoom], need: &Need, one: i64) -> Option<&'a HoldRo
 
 /// `one <= remaining`. At least one admission, at most a share.
 fn size(need: &Need, one: i64, remaining: i64, sharers: u32) -> i64 {
-    need.spend_micros.max(one).min(share(remaining, sharers).max(one))
+    let share = share(remaining, sharers);
+    let long = need.spend_micros.saturating_mul(PLENTY_SERVES);
+    let wanted = if long <= share / PLENTY { long } else { need.spend_micros };
+    wanted.max(one).min(share.max(one))
 }
 
 fn bound(level: Level, room: &Room, taking: i64, need: &Need) -> Bound {

@@ -44,6 +44,8 @@ fn reason(cut: Cut) -> Option<Reason> {
 fn sizes() {
     for (name, campaign, held, replicas, need, expected) in [
         ("two seconds of spend", FREE, 10_000, 1, need(10, 400), 400),
+        ("eight where there is plenty", FREE, 10_000, 1, need(10, 156), 624),
+        ("plenty is shared", FREE, 10_000, 2, need(10, 156), 156),
         ("at least one admission", FREE, 10_000, 1, need(10, 0), 10),
         ("at most a share of the limit", room(1_000, 0, 0), 10_000, 2, need(10, 900), 250),
         ("at most a share of the hold", FREE, 1_000, 2, need(10, 900), 250),
