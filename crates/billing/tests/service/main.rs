@@ -29,6 +29,11 @@ mod promises;
 mod provider;
 mod relations;
 mod repeats;
+#[path = "../../../../tests/src/smtp.rs"]
+#[allow(
+    unreachable_pub,
+    reason = "it is the end-to-end package's, whose demonstration uses it too"
+)]
 mod smtp;
 mod statements;
 mod storm;
