@@ -7,7 +7,7 @@
 //! A reversal takes money back only where there is some: what would leave less than nothing available is
 //! refused (I-3), for the money is spent and its spending is no mistake. Whatever has a state of its own (a
 //! payment, a promise, a hold, a document) is corrected by its feature, or its books would say otherwise than
-//! the ledger.
+//! the ledger. The reverse of an auto top-up gives the limit of its period back.
 //!
 //! Not here: that credited money cannot be transferred out once the month's documents are closed (the second
 //! half of R-26). It would need a part of the balance that charges use up first, in the hot path of holds.
@@ -25,6 +25,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     accounts::{self, Account},
+    auto_topups,
     events::{self, CorrectionFacts, Event},
     ledger::{self, AccountKey, Counter, Kind, Leg, Place, Posting, journal},
     requests::{self, Begun, Call, Outcome},
@@ -193,6 +194,9 @@ pub(crate) async fn reverse(
         }
         if !store::insert_reversal(&tx, (tenant, id), call.posting_id(), &new.reason, now).await? {
             return Err(Refusal::AlreadyReversed.into());
+        }
+        if rules::is_top_up(&legs) {
+            auto_topups::reversed(&tx, (tenant, id), now).await?;
         }
         let posted = post(&mut locked, call, account.key, rules::reverse(&legs, &new.name()))?;
         ledger::write(&tx, locked).await?;

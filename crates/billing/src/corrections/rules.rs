@@ -36,10 +36,11 @@ pub(crate) fn uncharge(spend: Spend, amount: Money) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether a posting has no state but its legs, so that their reverse undoes all of it.
+/// Whether the reverse of a posting's legs undoes all of it: it has no state beside them, or one that is
+/// corrected along with it (the limit of an auto top-up, R-116).
 pub(crate) fn reversible(legs: &[Leg]) -> Result<(), Refusal> {
     let plain = |leg: &Leg| match leg.kind {
-        Kind::Transfer | Kind::LateCharge | Kind::ClickCredit => true,
+        Kind::Transfer | Kind::AutoTopUp | Kind::LateCharge | Kind::ClickCredit => true,
         Kind::Deposit
         | Kind::UnallocatedIn
         | Kind::Allocation
@@ -55,7 +56,6 @@ pub(crate) fn reversible(legs: &[Leg]) -> Result<(), Refusal> {
         | Kind::MovedIn
         | Kind::Refund
         | Kind::Reversal
-        | Kind::AutoTopUp
         | Kind::DeferredIssued
         | Kind::DeferredPaid
         | Kind::LienTaken
@@ -66,6 +66,11 @@ pub(crate) fn reversible(legs: &[Leg]) -> Result<(), Refusal> {
         return Err(Refusal::NotReversible);
     }
     Ok(())
+}
+
+/// Whether the posting is a transfer of an auto top-up.
+pub(crate) fn is_top_up(legs: &[Leg]) -> bool {
+    legs.iter().any(|leg| leg.kind == Kind::AutoTopUp)
 }
 
 /// The legs the other way, the last one first.
@@ -155,7 +160,7 @@ mod tests {
         }
     }
 
-    /// Every kind: only what has no state beside the ledger.
+    /// Every kind: only what has no state beside the ledger, or one that is corrected along.
     #[test]
     fn only_plain_movements_are_reversed() {
         let (a, b) = (Place::Main(AccountNo(1)), Place::Main(AccountNo(2)));
@@ -164,7 +169,8 @@ mod tests {
             .copied()
             .filter(|kind| reversible(&[leg(*kind, a, b, 1)]).is_ok())
             .collect();
-        assert_eq!(reversed, [Kind::Transfer, Kind::LateCharge, Kind::ClickCredit]);
+        let plain = [Kind::Transfer, Kind::LateCharge, Kind::ClickCredit, Kind::AutoTopUp];
+        assert_eq!(reversed, plain);
         assert_eq!(reversible(&[]), Err(Refusal::NotReversible));
         let mixed = [leg(Kind::LateCharge, a, b, 1), leg(Kind::HoldSettled, a, b, 1)];
         assert_eq!(reversible(&mixed), Err(Refusal::NotReversible));
