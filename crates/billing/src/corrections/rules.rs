@@ -28,6 +28,12 @@ pub(crate) fn credit(spend: Spend, amount: Money) -> Result<Spend, Refusal> {
     Ok(Spend { credited, ..spend })
 }
 
+/// The part of a credit that may only be spent: what is more than the charges of the open month, of which
+/// nothing else went back.
+pub(crate) fn spend_only(open: Spend, amount: Money) -> Money {
+    amount.saturating_sub(open.charged.saturating_sub(open.credited))
+}
+
 /// Whether a charge may be taken back: what was given back must stay within the charges that remain.
 pub(crate) fn uncharge(spend: Spend, amount: Money) -> Result<(), Refusal> {
     if spend.charged.saturating_sub(amount) < spend.credited {
@@ -146,6 +152,22 @@ mod tests {
             let after = credit(spend, money(amount)).map(|spend| spend.credited.micros());
             let expected = expected.map_err(|rest| Refusal::AboveCharges { rest: money(rest) });
             assert_eq!(after, expected, "{charged} {credited} {amount}");
+        }
+    }
+
+    /// of the open month 100 are charged.
+    #[test]
+    fn what_goes_back_for_closed_months_may_only_be_spent() {
+        for (charged, credited, amount, expected) in [
+            (100, 0, 100, 0),
+            (100, 0, 101, 1),
+            (100, 40, 60, 0),
+            (100, 40, 90, 30),
+            (100, 100, 5, 5),
+            (0, 0, 7, 7),
+        ] {
+            let open = Spend { charged: money(charged), credited: money(credited) };
+            assert_eq!(spend_only(open, money(amount)), money(expected), "{open:?} {amount}");
         }
     }
 

@@ -35,6 +35,7 @@ mod repeats;
     reason = "it is the end-to-end package's, whose demonstration uses it too"
 )]
 mod smtp;
+mod spend_only;
 mod statements;
 mod storm;
 mod support;
