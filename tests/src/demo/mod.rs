@@ -205,7 +205,8 @@ pub async fn run(options: &Options, data: &Path) -> Result<Summary, Failure> {
     println!("\n{}", table::table(&record.book()));
     // Before we ask that service ourselves, and before it starts again.
     let billing_calls = metrics::calls(metrics, "adspend.billing.v1.HoldService").await?;
-    let told = checks::told(&fleet, &record.book().days()).await?;
+    let days = record.book().days();
+    let told = checks::told(&fleet, &days).await?;
     let clock = afterwards(&mut stack, &clock).await?;
     story.clock = &clock;
     story.month_end(&options.folder.join("documents")).await?;
