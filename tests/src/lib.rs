@@ -5,4 +5,5 @@ pub mod demo;
 pub mod lock;
 pub mod processes;
 pub mod provider;
+pub mod smtp;
 pub mod stack;

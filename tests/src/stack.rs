@@ -94,6 +94,11 @@ impl Replica {
         Ok(())
     }
 
+    /// Sets a key of its configuration, from its next start on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.launch = self.launch.clone().set(key, value);
+    }
+
     /// The running process, for signals.
     pub fn process(&mut self) -> Option<&mut Process> {
         self.process.as_mut()

@@ -78,6 +78,10 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             name: "0018_statements",
             sql: include_str!("../migrations/0018_statements.sql"),
         },
+        Migration {
+            name: "0019_spend_only",
+            sql: include_str!("../migrations/0019_spend_only.sql"),
+        },
     ],
 );
 

@@ -9,8 +9,8 @@ use std::{
 use adspend_common::proto::{
     adspend::{
         billing::v1::{
-            GetBalanceRequest, HoldState, ListHoldsRequest, ListTransactionsRequest,
-            TransactionType, VerifyLedgerRequest,
+            HoldState, ListHoldsRequest, ListTransactionsRequest, Transaction, TransactionType,
+            VerifyLedgerRequest,
         },
         pacing::v1::{GetPacingStateRequest, GetPacingStateResponse},
     },
@@ -24,7 +24,7 @@ use super::{
     fleet::{Fleet, request},
     marketing::any_replica,
     office::{Office, patient},
-    scenario::{ACCOUNTS, AGENCY, account_name, campaign_name},
+    scenario::{ACCOUNTS, account_name, campaign_name, everybody},
     watch::parent,
 };
 use crate::processes::Failure;
@@ -35,7 +35,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// Pages of a list, a thousand rows each.
 const PAGES: usize = 1_000;
 
-fn micros(money: Option<&Money>) -> i64 {
+pub(crate) fn micros(money: Option<&Money>) -> i64 {
     money.map_or(0, |money| money.units * 1_000_000 + i64::from(money.nanos) / 1_000)
 }
 
@@ -134,32 +134,36 @@ pub(crate) fn ceilings_differ(book: &Book) -> Vec<String> {
 pub(crate) async fn booked(office: &Office) -> Result<BTreeMap<String, i64>, Failure> {
     let mut booked = BTreeMap::new();
     for account in 0..ACCOUNTS.len() {
-        let mut message = ListTransactionsRequest {
-            parent: account_name(account),
-            types: vec![TransactionType::Charge.into()],
-            page_size: 1_000,
-            ..ListTransactionsRequest::default()
-        };
-        for _ in 0..PAGES {
-            let call = || {
-                let (mut client, message) = (office.transactions.clone(), message.clone());
-                async move { client.list_transactions(request(message)).await }
-            };
-            let page = patient("ListTransactions", call).await?;
-            for transaction in page.transactions {
-                let sum: &mut i64 = booked.entry(transaction.object).or_default();
-                *sum -= micros(transaction.amount.as_ref());
-            }
-            message.page_token = page.next_page_token;
-            if message.page_token.is_empty() {
-                break;
-            }
-        }
-        if !message.page_token.is_empty() {
-            return Err(format!("more than {PAGES} pages of charges").into());
+        for transaction in charges(office, &account_name(account)).await? {
+            let sum: &mut i64 = booked.entry(transaction.object).or_default();
+            *sum -= micros(transaction.amount.as_ref());
         }
     }
     Ok(booked)
+}
+
+/// The charges of an account.
+pub(crate) async fn charges(office: &Office, account: &str) -> Result<Vec<Transaction>, Failure> {
+    let mut message = ListTransactionsRequest {
+        parent: account.to_owned(),
+        types: vec![TransactionType::Charge.into()],
+        page_size: 1_000,
+        ..ListTransactionsRequest::default()
+    };
+    let mut charges = Vec::new();
+    for _ in 0..PAGES {
+        let call = || {
+            let (mut client, message) = (office.transactions.clone(), message.clone());
+            async move { client.list_transactions(request(message)).await }
+        };
+        let page = patient("ListTransactions", call).await?;
+        charges.extend(page.transactions);
+        message.page_token = page.next_page_token;
+        if message.page_token.is_empty() {
+            return Ok(charges);
+        }
+    }
+    Err(format!("more than {PAGES} pages of charges").into())
 }
 
 /// Where billing's charges differ from those that pacing has acknowledged.
@@ -246,22 +250,17 @@ pub(crate) async fn holds(office: &Office) -> Result<Holds, Failure> {
 }
 
 /// Money that came in and was not charged, less what all accounts have: zero when none was lost or
-/// made. Promised money that is still owed counts as having come in.
+/// made. Promised and deferred money that is still owed counts as having come in.
 pub(crate) async fn missing_micros(
     office: &Office,
     paid_in_units: i64,
     charged_micros: i64,
 ) -> Result<i64, Failure> {
     let mut missing = paid_in_units * 1_000_000 - charged_micros;
-    let names = (0..ACCOUNTS.len()).map(account_name).chain([format!("accounts/{AGENCY}")]);
-    for name in names {
-        let message = GetBalanceRequest { name, as_of: None };
-        let call = || {
-            let (mut client, message) = (office.accounts.clone(), message.clone());
-            async move { client.get_balance(request(message)).await }
-        };
-        let balance = patient("GetBalance", call).await?;
-        missing += micros(balance.promised_debt.as_ref()) - micros(balance.posted.as_ref());
+    for name in everybody() {
+        let balance = office.balance(&name).await?;
+        missing += micros(balance.promised_debt.as_ref()) + micros(balance.deferred_debt.as_ref());
+        missing -= micros(balance.posted.as_ref());
     }
     Ok(missing)
 }

@@ -1,23 +1,30 @@
 //! The demonstration: from an agency's payment to a week of admitted, charged ads, on recorded
 //! traffic, against both services as processes on an accelerated clock.
 //!
-//! Everything goes over gRPC. `scenario` has the figures; `story` (with `office` and `marketing`)
-//! does what people do; `replay` (with `agenda`, `calls` and `fleet`) is the ad servers' traffic; `book` is
+//! Everything goes over gRPC. `scenario` has the figures; `story` (with `funds`, `credit`, `papers`, and
+//! the calls in `office`, `clerk` and `marketing`) does what people do, `bank` writes what banks write,
+//! `mailbox` reads the mail; `replay` (with `agenda`, `calls` and `fleet`) is the ad servers' traffic; `book` is
 //! the driver's own record, `watch` and `ceilings` add the limits to it, and `checks` holds it
 //! against what the services say; `table` and `summary` tell.
 //!
 //! Deliberately not here: any look into the services' databases.
 
 mod agenda;
+mod bank;
 mod book;
 mod calls;
 mod ceilings;
 mod checks;
+mod clerk;
+mod credit;
 mod events;
 mod fleet;
+mod funds;
+mod mailbox;
 mod marketing;
 mod metrics;
 mod office;
+mod papers;
 mod record;
 mod replay;
 mod scenario;
@@ -33,10 +40,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adspend_common::time::{Clock, Day};
+use adspend_common::{
+    proto::adspend::pacing::v1::GetPacingStateResponse,
+    time::{Clock, Day},
+};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use self::{
+    book::Who,
     checks::Holds,
     events::Event,
     fleet::Fleet,
@@ -48,17 +59,28 @@ use self::{
 };
 use crate::{
     processes::{Failure, Service, free_address},
+    smtp::Sink,
     stack::{Plan, Stack},
 };
 
-pub use self::summary::Summary;
+pub use self::{
+    credit::Deferred,
+    funds::{Statement, TopUps},
+    papers::Paper,
+    summary::Summary,
+};
 
 /// Which of the replicas is killed.
 const VICTIM: usize = 1;
 /// Processes start while the clock still stands, which takes so long on a busy machine.
 const START_UP: Duration = Duration::from_secs(5);
 /// The set-up has so long before the first opportunity.
-const SET_UP: Duration = Duration::from_millis(3_500);
+const SET_UP: Duration = Duration::from_secs(4);
+/// How fast the clock runs after the traffic, when billing alone lives on until the deferred invoice is
+/// overdue and repaid: a day in less than a second, the fastest that there is.
+const AFTERWARDS: u32 = 100_000;
+/// billing starts again while the faster clock still stands.
+const CHANGE_OVER: Duration = Duration::from_millis(1_500);
 
 /// How a run is done.
 #[derive(Debug, Clone)]
@@ -103,12 +125,22 @@ impl Options {
         format!("{}s", (real * self.speed).as_secs())
     }
 
-    fn plan(&self, clock: &str, metrics: &str) -> Plan {
+    fn plan(&self, clock: &str, metrics: &str, mail: &Sink) -> Plan {
         let real = Duration::from_millis;
         let mut plan = Plan::new("demo").replicas(1, self.replicas);
         plan.logs = self.folder.join("log");
         plan.clock = Some(clock.to_owned());
-        plan = plan.set(Service::Billing, "listen.metrics", metrics);
+        let own = format!("[{{ account = \"{}\", bik = \"{}\" }}]", bank::OWN_ACCOUNT, bank::BIK);
+        for (key, value) in [
+            ("listen.metrics", metrics.to_owned()),
+            ("mail.host", mail.at.ip().to_string()),
+            ("mail.port", mail.at.port().to_string()),
+            ("mail.tls", "none".to_owned()),
+            ("mail.from", "Рекламный кабинет <noreply@adspend.example>".to_owned()),
+            ("statements.own_accounts", own),
+        ] {
+            plan = plan.set(Service::Billing, key, &value);
+        }
         for (key, value) in [
             // Long enough for a report to come while the machine is busy, short enough for what is
             // not reported to come back within the day.
@@ -154,24 +186,32 @@ pub async fn run(options: &Options, data: &Path) -> Result<Summary, Failure> {
         options.last,
         86_400.0 / f64::from(options.speed)
     );
-    let (text, clock) = clock(options, first_at)?;
+    let start = first_at - options.simulated(SET_UP);
+    let (text, clock) = clock(start, options.speed, START_UP)?;
     let metrics = free_address()?;
-    let plan = options.plan(&text, &metrics.to_string());
+    let sink = Sink::plain().await.map_err(|error| format!("the SMTP server: {error}"))?;
+    let plan = options.plan(&text, &metrics.to_string(), &sink);
     let mut stack = Stack::start(&plan, &options.billing_url, &options.pacing_url).await?;
     let (seconds, replicas) = (began.elapsed().as_secs_f64(), options.replicas);
     println!("billing and {replicas} replicas of pacing answer after {seconds:.1} s");
     let record = Record::default();
     let (office, fleet) = clients(&stack)?;
-    let mut story = Story { clock: &clock, office: &office, fleet: &fleet, seen: Seen::default() };
+    let seen = Seen::default();
+    let mut story = Story { clock: &clock, office: &office, fleet: &fleet, sink: &sink, seen };
     story.set_up().await?;
     traffic(options, &mut story, &mut stack, &record, &events).await?;
-    let seen = story.seen;
 
-    by_the_rules(&record, &seen);
+    by_the_rules(&record, &story.seen);
     println!("\n{}", table::table(&record.book()));
-    // Before we ask that service ourselves.
+    // Before we ask that service ourselves, and before it starts again.
     let billing_calls = metrics::calls(metrics, "adspend.billing.v1.HoldService").await?;
-    let mut outcome = Outcome::ask(&office, &fleet, &record, &seen).await?;
+    let days = record.book().days();
+    let told = checks::told(&fleet, &days).await?;
+    let clock = afterwards(&mut stack, &clock).await?;
+    story.clock = &clock;
+    story.month_end(&options.folder.join("documents")).await?;
+    let seen = story.seen;
+    let mut outcome = Outcome::ask(&office, &told, &record, &seen).await?;
     outcome.billing_calls = billing_calls;
     let audit = stop(stack).await?;
     println!("adspend-billing audit: {}", audit.as_deref().unwrap_or("ok"));
@@ -187,6 +227,7 @@ pub async fn run(options: &Options, data: &Path) -> Result<Summary, Failure> {
         counters: &record.counters,
         seen: &seen,
         outcome,
+        letters: sink.taken().len(),
         replicas,
         clock_speed: options.speed,
         wall_seconds: began.elapsed().as_secs_f64(),
@@ -195,15 +236,33 @@ pub async fn run(options: &Options, data: &Path) -> Result<Summary, Failure> {
     Ok(summary)
 }
 
-/// The clock of all processes: it stands while they start, and gives the set-up its time before the
-/// first opportunity.
-fn clock(options: &Options, first_at: DateTime<Utc>) -> Result<(String, Clock), Failure> {
-    let begins = Clock::system().now() + START_UP;
-    let start = first_at - options.simulated(SET_UP);
+/// The clock of all processes: it stands for `standing` while they start.
+fn clock(start: DateTime<Utc>, speed: u32, standing: Duration) -> Result<(String, Clock), Failure> {
+    let begins = Clock::system().now() + standing;
     let text = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
-    let text = format!("simulated:{},{},{}", text(start), options.speed, text(begins));
+    let text = format!("simulated:{},{speed},{}", text(start), text(begins));
     let clock = Clock::parse(&text).map_err(|error| error.to_string())?;
     Ok((text, clock))
+}
+
+/// The traffic is over: pacing stops, and billing goes on where it was, on a faster clock.
+async fn afterwards(stack: &mut Stack, before: &Clock) -> Result<Clock, Failure> {
+    for replica in &mut stack.pacing {
+        replica.stop().await?;
+    }
+    for billing in &mut stack.billing {
+        billing.stop().await?;
+    }
+    let (text, clock) = clock(before.now(), AFTERWARDS, CHANGE_OVER)?;
+    for billing in &mut stack.billing {
+        billing.set("clock", &text);
+        billing.start().await?;
+    }
+    println!(
+        "pacing has stopped; billing lives on, a day in {:.2} s",
+        86_400.0 / f64::from(AFTERWARDS)
+    );
+    Ok(clock)
 }
 
 fn clients(stack: &Stack) -> Result<(Office, Arc<Fleet>), Failure> {
@@ -256,16 +315,14 @@ pub(crate) struct Outcome {
 impl Outcome {
     async fn ask(
         office: &Office,
-        fleet: &Arc<Fleet>,
+        told: &[(Who, Day, GetPacingStateResponse)],
         record: &Record,
         seen: &Seen,
     ) -> Result<Self, Failure> {
-        let days = record.book().days();
-        let told = checks::told(fleet, &days).await?;
         let booked = checks::booked(office).await?;
         let holds = checks::holds(office).await?;
         let charged = record.book().total().charged_micros;
-        let mut differences = checks::pacing_differs(&record.book(), &told);
+        let mut differences = checks::pacing_differs(&record.book(), told);
         differences.extend(checks::ceilings_differ(&record.book()));
         differences.extend(checks::billing_differs(&record.book(), &booked));
         differences.extend(holds.differ(charged));
@@ -275,12 +332,9 @@ impl Outcome {
     }
 }
 
-/// Stops everything in order and runs the audit of the ledger as it then stands: nothing, or what
+/// Stops what still runs and runs the audit of the ledger as it then stands: nothing, or what
 /// differs.
 async fn stop(mut stack: Stack) -> Result<Option<String>, Failure> {
-    for replica in &mut stack.pacing {
-        replica.stop().await?;
-    }
     let mut audit = None;
     for billing in &mut stack.billing {
         audit = billing.run("audit").await.err().map(|failure| failure.to_string());

@@ -1,5 +1,6 @@
 //! The back office: what an agency, an operator and a bank do at billing, and what a marketer does at
-//! pacing, each as one call that is retried while the service is away and checked when it answers.
+//! pacing, each as one call that is retried while the service is away and checked when it answers. `clerk` has the
+//! rest of the back office.
 
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use adspend_common::proto::{
         InvoiceTerms, LegalEntity, Payer, Payment, RecordPaymentRequest,
         RepayPromisedPaymentRequest, TakePromisedPaymentRequest, UnblockAccountRequest,
         account_service_client::AccountServiceClient, audit_service_client::AuditServiceClient,
+        auto_top_up_service_client::AutoTopUpServiceClient,
+        credit_service_client::CreditServiceClient, document_service_client::DocumentServiceClient,
         hold_service_client::HoldServiceClient, invoice_service_client::InvoiceServiceClient,
         payment_service_client::PaymentServiceClient,
         promised_payment_service_client::PromisedPaymentServiceClient,
@@ -26,12 +29,14 @@ use super::{
 };
 use crate::processes::Failure;
 
-/// A payer and the INN that a bank would give.
+/// A payer: the INN and the account that a bank would give, and where its mail goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Company {
     pub(crate) name: &'static str,
     pub(crate) inn: &'static str,
     pub(crate) kpp: &'static str,
+    pub(crate) bank_account: &'static str,
+    pub(crate) email: &'static str,
 }
 
 /// How often a call of the back office is tried, and how long apart.
@@ -67,13 +72,16 @@ pub(crate) fn roubles(units: i64) -> Option<Money> {
 #[derive(Debug, Clone)]
 pub(crate) struct Office {
     pub(crate) accounts: AccountServiceClient<Channel>,
-    invoices: InvoiceServiceClient<Channel>,
-    payments: PaymentServiceClient<Channel>,
+    pub(crate) invoices: InvoiceServiceClient<Channel>,
+    pub(crate) payments: PaymentServiceClient<Channel>,
     promises: PromisedPaymentServiceClient<Channel>,
     transfers: TransferServiceClient<Channel>,
     pub(crate) transactions: TransactionServiceClient<Channel>,
     pub(crate) holds: HoldServiceClient<Channel>,
     pub(crate) audit: AuditServiceClient<Channel>,
+    pub(crate) top_ups: AutoTopUpServiceClient<Channel>,
+    pub(crate) credit: CreditServiceClient<Channel>,
+    pub(crate) documents: DocumentServiceClient<Channel>,
 }
 
 impl Office {
@@ -86,7 +94,10 @@ impl Office {
             transfers: TransferServiceClient::new(channel.clone()),
             transactions: TransactionServiceClient::new(channel.clone()),
             holds: HoldServiceClient::new(channel.clone()),
-            audit: AuditServiceClient::new(channel),
+            audit: AuditServiceClient::new(channel.clone()),
+            top_ups: AutoTopUpServiceClient::new(channel.clone()),
+            credit: CreditServiceClient::new(channel.clone()),
+            documents: DocumentServiceClient::new(channel),
         }
     }
 
@@ -112,6 +123,7 @@ impl Office {
                     kpp: company.kpp.to_owned(),
                     ..LegalEntity::default()
                 }),
+                notification_email: company.map_or("", |company| company.email).to_owned(),
                 ..Account::default()
             }),
             request_id: format!("create-{id}"),
@@ -130,10 +142,20 @@ impl Office {
         units: i64,
         request_id: &str,
     ) -> Result<Invoice, Failure> {
+        self.issue(account, units, InvoiceTerms::Prepaid, request_id).await
+    }
+
+    pub(crate) async fn issue(
+        &self,
+        account: &str,
+        units: i64,
+        terms: InvoiceTerms,
+        request_id: &str,
+    ) -> Result<Invoice, Failure> {
         let message = CreateInvoiceRequest {
             parent: account.to_owned(),
             amount: roubles(units),
-            terms: InvoiceTerms::Prepaid.into(),
+            terms: terms.into(),
             request_id: request_id.to_owned(),
         };
         let call = || {

@@ -1,5 +1,5 @@
 //! Who spends what: the accounts, the campaigns that the logs of the data stand for, their prices and
-//! budgets, and what happens when in the week. Values only; `setup`, `story` and `replay` act on them.
+//! budgets, and what happens when in the week. Values only; `story` and `replay` act on them.
 //!
 //! The figures are chosen so that every kind of limit binds on some day: a campaign's day and week,
 //! the account's day and week, and the money itself.
@@ -17,20 +17,36 @@ use super::events::LOGS;
 pub(crate) struct Account {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
+    /// The agency of a client; none for a direct advertiser.
+    pub(crate) agency: Option<&'static str>,
     /// Average daily roubles for the whole account.
     pub(crate) daily_roubles: Option<i64>,
 }
 
-/// A client with an account budget, a client without one, and a direct advertiser with little money.
-pub(crate) const ACCOUNTS: [Account; 3] = [
-    Account { id: "atelier", title: "Atelier", daily_roubles: Some(1_000) },
-    Account { id: "boutique", title: "Boutique", daily_roubles: None },
-    Account { id: "mono", title: "Mono", daily_roubles: None },
+/// The agencies: one with money, one that runs short of it.
+pub(crate) const AGENCY: &str = "north";
+pub(crate) const SMALL_AGENCY: &str = "south";
+/// A direct advertiser that takes credit and advertises nowhere.
+pub(crate) const CREDITED: &str = "cedar";
+
+/// A client with an account budget, a client without one, a direct advertiser with little money, and a
+/// client whose agency tops it up.
+pub(crate) const ACCOUNTS: [Account; 4] = [
+    Account { id: "atelier", title: "Atelier", agency: Some(AGENCY), daily_roubles: Some(1_000) },
+    Account { id: "boutique", title: "Boutique", agency: Some(AGENCY), daily_roubles: None },
+    Account { id: "mono", title: "Mono", agency: None, daily_roubles: None },
+    Account { id: "kiosk", title: "Kiosk", agency: Some(SMALL_AGENCY), daily_roubles: None },
 ];
 pub(crate) const ATELIER: usize = 0;
+pub(crate) const BOUTIQUE: usize = 1;
 pub(crate) const MONO: usize = 2;
-/// The agency that the first two belong to.
-pub(crate) const AGENCY: &str = "north";
+pub(crate) const KIOSK: usize = 3;
+
+/// Whoever has money, as resources: those that spend it, and the owners that do not.
+pub(crate) fn everybody() -> impl Iterator<Item = String> {
+    let owners = [AGENCY, SMALL_AGENCY, CREDITED].map(|id| format!("accounts/{id}"));
+    (0..ACCOUNTS.len()).map(account_name).chain(owners)
+}
 
 /// A campaign: one for each log, in the order of [`LOGS`], and called like it.
 #[derive(Debug)]
@@ -67,13 +83,14 @@ pub(crate) const CAMPAIGNS: [Campaign; LOGS.len()] = [
     Campaign { budget: Some((1_500, BudgetUnit::Weekly)), ..ANY },
     // Few and dear clicks: whole reservations fill the day long before charges do.
     Campaign {
-        account: 1,
+        account: BOUTIQUE,
         payment: CLICK,
         max_price_micros: 18_000_000,
         budget: Some((900, DAILY)),
         ..ANY
     },
-    Campaign { account: 1, payment: CLICK, max_price_micros: 9_000_000, ..ANY },
+    // Dear impressions: the account runs dry within a day, and again after every top-up.
+    Campaign { account: KIOSK, max_price_micros: 2_000_000, ..ANY },
     // The account runs dry in mid-week. The campaign ends one night before the data does.
     Campaign { account: MONO, last_day: Some((2019, 11, 30)), ..ANY },
 ];
@@ -97,8 +114,10 @@ pub(crate) enum Act {
     Decrease,
     Kill,
     Restart,
+    RanDry,
     WrongPayer,
     Pause,
+    Statement,
     Resume,
     Allocate,
     RepayPromise,
@@ -108,15 +127,17 @@ pub(crate) enum Act {
 }
 
 /// The acts by Moscow time, in order.
-const ACTS: [(u32, u32, u32, Act); 14] = [
+const ACTS: [(u32, u32, u32, Act); 16] = [
     (11, 25, 12, Act::TakePromise),
     (11, 26, 10, Act::TransferMore),
     (11, 27, 10, Act::Decrease),
     (11, 27, 12, Act::Increase),
     (11, 27, 15, Act::Kill),
     (11, 27, 18, Act::Restart),
+    (11, 27, 23, Act::RanDry),
     (11, 28, 10, Act::WrongPayer),
     (11, 28, 12, Act::Pause),
+    (11, 28, 13, Act::Statement),
     (11, 28, 18, Act::Resume),
     (11, 29, 11, Act::Allocate),
     (11, 29, 15, Act::RepayPromise),
@@ -233,7 +254,7 @@ mod tests {
         assert!(week.is_sorted_by_key(|(at, _)| *at));
         let wednesday: Vec<_> =
             acts(day(11, 27), day(11, 27)).into_iter().map(|(_, act)| act).collect();
-        assert_eq!(wednesday, [Act::Decrease, Act::Increase, Act::Kill, Act::Restart]);
+        assert_eq!(wednesday, [Act::Decrease, Act::Increase, Act::Kill, Act::Restart, Act::RanDry]);
     }
 
     #[test]

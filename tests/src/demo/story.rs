@@ -1,10 +1,11 @@
-//! What people do: the set-up before the traffic, and the acts of the week at their times.
+//! What people do: the set-up before the traffic, and the acts of the week at their times. `funds` and
+//! `credit` have the longer ones.
 
 use std::sync::Arc;
 
 use adspend_common::{
     proto::adspend::{
-        billing::v1::{AccountKind, PaymentState},
+        billing::v1::{AccountKind, Invoice, Payment, PaymentState},
         pacing::v1::BudgetUnit,
     },
     time::Clock,
@@ -14,23 +15,64 @@ use chrono::{DateTime, Utc};
 use super::{
     book::Who,
     ceilings::Change,
+    credit::Deferred,
     fleet::Fleet,
+    funds::{Statement, TopUps},
     marketing,
     office::{Company, Office},
-    scenario::{ACCOUNTS, AGENCY, ATELIER, Act, CAMPAIGNS, MONO, account_name, campaign_name},
+    papers::Paper,
+    scenario::{
+        ACCOUNTS, AGENCY, ATELIER, Act, BOUTIQUE, CAMPAIGNS, CREDITED, KIOSK, MONO, SMALL_AGENCY,
+        account_name, campaign_name,
+    },
     table::{moment, roubles},
     watch::parent,
 };
-use crate::{processes::Failure, stack::Replica};
+use crate::{processes::Failure, smtp::Sink, stack::Replica};
 
-const NORTH: Company = Company { name: "North LLC", inn: "7707083893", kpp: "773601001" };
-const SOLO: Company = Company { name: "Mono LLC", inn: "7743001840", kpp: "774301001" };
+pub(crate) const NORTH: Company = Company {
+    name: "North LLC",
+    inn: "7707083893",
+    kpp: "773601001",
+    bank_account: "40702810200000000001",
+    email: "money@north.example",
+};
+pub(crate) const SOUTH: Company = Company {
+    name: "South LLC",
+    inn: "7701000019",
+    kpp: "770101001",
+    bank_account: "40702810500000000002",
+    email: "money@south.example",
+};
+const SOLO: Company = Company {
+    name: "Mono LLC",
+    inn: "7743001840",
+    kpp: "774301001",
+    bank_account: "40702810800000000003",
+    email: "owner@mono.example",
+};
+pub(crate) const CEDAR: Company = Company {
+    name: "Cedar LLC",
+    inn: "7810000026",
+    kpp: "781001001",
+    bank_account: "40702810100000000004",
+    email: "owner@cedar.example",
+};
 /// Pays for somebody else's invoice.
-const STRANGER: Company = Company { name: "Stranger LLC", inn: "7736207543", kpp: "773601001" };
+pub(crate) const STRANGER: Company = Company {
+    name: "Stranger LLC",
+    inn: "7719000041",
+    kpp: "771901001",
+    bank_account: "40702810400000000005",
+    email: "",
+};
+/// Whom we pay.
+pub(crate) const LANDLORD: Company = Company { name: "Landlord LLC", ..STRANGER };
 
-/// The agency pays this much, and moves most of it to its clients.
+/// The agencies pay this much, and move money to their clients.
 const AGENCY_PAYS: i64 = 60_000;
-const CLIENTS_GET: [(usize, i64); 2] = [(ATELIER, 7_000), (1, 40_000)];
+const SMALL_AGENCY_PAYS: i64 = 1_830;
+const CLIENTS_GET: [(usize, i64); 3] = [(ATELIER, 7_000), (BOUTIQUE, 40_000), (KIOSK, 500)];
 /// Three days of what its campaign could spend.
 const MONO_PAYS: i64 = 2_000;
 const STRANGER_PAYS: i64 = 1_600;
@@ -43,6 +85,8 @@ pub(crate) struct Story<'a> {
     pub(crate) clock: &'a Clock,
     pub(crate) office: &'a Office,
     pub(crate) fleet: &'a Arc<Fleet>,
+    /// Where the mail goes.
+    pub(crate) sink: &'a Sink,
     pub(crate) seen: Seen,
 }
 
@@ -58,37 +102,51 @@ pub(crate) struct Seen {
     pub(crate) paid_in: i64,
     /// Budgets that were set.
     pub(crate) changes: Vec<Change>,
+    pub(crate) statement: Option<Statement>,
+    pub(crate) statement_again: Option<Statement>,
+    pub(crate) top_ups: TopUps,
+    /// Not paid yet.
+    pub(crate) deferred: Option<Invoice>,
+    pub(crate) credit: Option<Deferred>,
+    pub(crate) papers: Vec<Paper>,
     promise: Option<String>,
-    payment: Option<adspend_common::proto::adspend::billing::v1::Payment>,
+    payment: Option<Payment>,
     invoice: String,
 }
 
 impl Story<'_> {
-    fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         println!("{}  {text}", moment(self.clock.now()));
     }
 
     /// Accounts, money, campaigns and budgets, before the first opportunity.
     pub(crate) async fn set_up(&mut self) -> Result<(), Failure> {
         let office = self.office;
-        let agency = format!("accounts/{AGENCY}");
+        let (agency, south) = (format!("accounts/{AGENCY}"), format!("accounts/{SMALL_AGENCY}"));
         office.open_account(AGENCY, "North", AccountKind::Agency, "", Some(NORTH)).await?;
-        for (number, account) in ACCOUNTS.iter().enumerate() {
-            let (kind, of, company) = if number == MONO {
-                (AccountKind::Advertiser, "", Some(SOLO))
-            } else {
-                (AccountKind::Client, agency.as_str(), None)
+        office.open_account(SMALL_AGENCY, "South", AccountKind::Agency, "", Some(SOUTH)).await?;
+        for account in &ACCOUNTS {
+            let (kind, of, company) = match account.agency {
+                None => (AccountKind::Advertiser, String::new(), Some(SOLO)),
+                Some(agency) => (AccountKind::Client, format!("accounts/{agency}"), None),
             };
-            office.open_account(account.id, account.title, kind, of, company).await?;
+            office.open_account(account.id, account.title, kind, &of, company).await?;
         }
-        self.say("agency north with clients atelier and boutique, and direct advertiser mono");
+        office.open_account(CREDITED, "Cedar", AccountKind::Advertiser, "", Some(CEDAR)).await?;
+        self.say("agency north with clients atelier and boutique, agency south with client kiosk");
+        self.say("direct advertisers mono and cedar");
         self.pay_invoice(&agency, AGENCY_PAYS, NORTH, "1").await?;
         self.pay_invoice(&account_name(MONO), MONO_PAYS, SOLO, "2").await?;
+        self.pay_invoice(&south, SMALL_AGENCY_PAYS, SOUTH, "4").await?;
         for (client, units) in CLIENTS_GET {
+            let agency = ACCOUNTS.get(client).and_then(|account| account.agency);
+            let agency = format!("accounts/{}", agency.unwrap_or_default());
             let (client, id) = (account_name(client), format!("transfer-{client}"));
             office.transfer(&agency, &client, units, &id).await?;
             self.say(&format!("transfer of {units} from {agency} to {client}"));
         }
+        self.top_up_on("top-up").await?;
+        self.defer().await?;
         for number in 0..CAMPAIGNS.len() {
             marketing::create_campaign(self.fleet, number).await?;
         }
@@ -199,11 +257,13 @@ impl Story<'_> {
                 self.seen.restarted += 1;
                 self.say("it is back");
             }
+            Act::RanDry => self.ran_dry().await?,
             Act::WrongPayer => self.wrong_payer(&mono).await?,
             Act::Pause => {
                 marketing::pause(self.fleet, &campaign_name(4)).await?;
                 self.say(&format!("{} is paused", campaign_name(4)));
             }
+            Act::Statement => self.bank_statement().await?,
             Act::Resume => {
                 marketing::resume(self.fleet, &campaign_name(4)).await?;
                 self.say(&format!("{} goes on", campaign_name(4)));
@@ -219,7 +279,7 @@ impl Story<'_> {
                 self.say(&format!("{mono} is unblocked"));
             }
             Act::TransferBack => {
-                let boutique = account_name(1);
+                let boutique = account_name(BOUTIQUE);
                 match self.office.transfer(&boutique, &agency, BACK, "transfer-back").await {
                     Ok(()) => self.say(&format!("transfer of {BACK} back from {boutique}")),
                     // Money that pacing holds cannot leave.

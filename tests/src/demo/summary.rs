@@ -7,6 +7,9 @@ use serde::Serialize;
 use super::{
     Outcome,
     book::{Book, Who},
+    credit::Deferred,
+    funds::{Statement, TopUps},
+    papers::Paper,
     record::Counters,
     story::Seen,
 };
@@ -57,6 +60,18 @@ pub struct Summary {
     pub promises_repaid: u32,
     /// Payments of a wrong payer that were allocated.
     pub payments_allocated: u32,
+    /// A bank statement by what became of its lines; none in a run without its day.
+    pub statement: Option<Statement>,
+    /// The same file imported once more.
+    pub statement_again: Option<Statement>,
+    /// The auto top-up whose agency ran short of money.
+    pub top_ups: TopUps,
+    /// The deferred invoice that went overdue and was repaid.
+    pub deferred_invoice: Option<Deferred>,
+    /// Letters that the SMTP server took.
+    pub letters: usize,
+    /// The month's documents, as PDF in `target/demo/documents`.
+    pub documents: Vec<Paper>,
     /// Calls to pacing that failed.
     pub failed_calls: u64,
     /// Opportunities, charges and cancellations sent again because of it.
@@ -81,6 +96,7 @@ pub(crate) struct Findings<'a> {
     pub(crate) counters: &'a Counters,
     pub(crate) seen: &'a Seen,
     pub(crate) outcome: Outcome,
+    pub(crate) letters: usize,
     pub(crate) replicas: usize,
     pub(crate) clock_speed: u32,
     pub(crate) wall_seconds: f64,
@@ -121,6 +137,12 @@ impl Summary {
             restarted: findings.seen.restarted,
             promises_repaid: findings.seen.promises_repaid,
             payments_allocated: findings.seen.payments_allocated,
+            statement: findings.seen.statement,
+            statement_again: findings.seen.statement_again,
+            top_ups: findings.seen.top_ups,
+            deferred_invoice: findings.seen.credit.clone(),
+            letters: findings.letters,
+            documents: findings.seen.papers.clone(),
             failed_calls: count(&counters.failed_calls),
             repeated_items: count(&counters.repeated_items),
             replayed_charges: count(&counters.replayed_charges),
@@ -210,6 +232,7 @@ mod tests {
                 ledger_audit: audit.to_owned(),
                 ..Outcome::default()
             },
+            letters: 0,
             replicas: 3,
             clock_speed: 1,
             wall_seconds: 1.0,
@@ -240,6 +263,11 @@ mod tests {
             "billing_calls",
             "replicas",
             "killed",
+            "statement",
+            "top_ups",
+            "deferred_invoice",
+            "letters",
+            "documents",
         ] {
             assert!(json.get(name).is_some(), "{name}");
         }

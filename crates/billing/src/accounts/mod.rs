@@ -393,6 +393,8 @@ pub(crate) struct Figures {
     pub(crate) overdraft: Money,
     pub(crate) promised_debt: Money,
     pub(crate) deferred_debt: Money,
+    /// What of it may be spent, but not leave the account.
+    pub(crate) spend_only: Money,
     pub(crate) at: DateTime<Utc>,
 }
 
@@ -434,6 +436,7 @@ pub(crate) async fn balance(
         overdraft: Money::ZERO,
         promised_debt: store::promised_debt_at(&client, account.key, at).await?,
         deferred_debt: store::deferred_debt_at(&client, account.key, at).await?,
+        spend_only: Money::ZERO,
         at,
     })
 }

@@ -8,6 +8,7 @@ use adspend_common::{
     db::{self, Pool, Tx},
     id::AccountId,
     identity::Caller,
+    money::Money,
 };
 use chrono::{DateTime, Utc};
 
@@ -154,6 +155,12 @@ impl Moving {
                 payload_hash: call.short_hash(),
             };
             self.locked.post(&posting).map_err(refused)?;
+        }
+        // What may only be spent stays so wherever its account is.
+        let spend_only = self.locked.row(self.from).ok_or(Error::Moved)?.spend_only;
+        if !spend_only.is_zero() {
+            self.locked.set_spend_only(self.to, spend_only);
+            self.locked.set_spend_only(self.from, Money::ZERO);
         }
         Ok(())
     }

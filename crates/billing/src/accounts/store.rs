@@ -324,6 +324,7 @@ pub(crate) async fn list(client: &Client, listed: Listed) -> Result<Vec<Account>
 
 const FIGURES: &str = "-- accounts.figures
 SELECT b.main_micros, b.held_micros, b.frozen_micros, b.overdraft_micros, b.overdue,
+       b.spend_only_micros,
        (SELECT coalesce(sum(h.opened_micros - h.settled_micros - h.released_micros), 0)::bigint
         FROM hold h WHERE h.tenant_id = b.tenant_id AND h.account_id = b.account_id
           AND h.state = 1 AND h.expires_at <= $3) AS expired_micros,
@@ -362,6 +363,7 @@ pub(super) async fn figures(
         overdraft,
         promised_debt: row.try_get("promised_micros")?,
         deferred_debt: row.try_get("deferred_micros")?,
+        spend_only: row.try_get("spend_only_micros")?,
         at: now,
     })
 }

@@ -139,7 +139,7 @@ impl<'a> Round<'a> {
         let (client, agency) = row(client).zip(row(self.agency)).ok_or(Error::Moved)?;
         Ok(Look {
             client: client.main,
-            agency: agency.available(),
+            agency: agency.transferable(),
             blocked: client.state != State::Active || agency.state != State::Active,
             overdue: self.overdue,
         })

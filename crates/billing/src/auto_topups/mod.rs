@@ -43,7 +43,7 @@ use uuid::Uuid;
 use crate::{
     accounts::{self, Account, AccountKind},
     events::{self, AutoTopUpFacts, Event, Subject},
-    ledger::{self, AccountKey, AccountNo},
+    ledger::{self, AccountKey, AccountNo, TenantNo},
     requests::{self, Begun, Call, Outcome},
 };
 
@@ -328,6 +328,22 @@ pub(crate) async fn wake(
     now: DateTime<Utc>,
 ) -> Result<(), db::Error> {
     store::wake(tx, key, cause, now).await
+}
+
+/// A transfer of an auto top-up is being reversed: the limit gets its amount back within the same period
+/// and what waited for the limit is looked at again. Call it with the balance rows of both locked.
+///
+/// An auto top-up that is on, with the client again at the threshold, fires again.
+pub(crate) async fn reversed(
+    tx: &Tx<'_>,
+    (tenant, posting): (TenantNo, Uuid),
+    now: DateTime<Utc>,
+) -> Result<(), db::Error> {
+    let (account, amount, at) = store::reverse_run(tx, (tenant, posting), now).await?;
+    let key = AccountKey { tenant, account };
+    let Some(top_up) = store::load(tx, tenant, &[account]).await?.pop() else { return Ok(()) };
+    store::give_back(tx, key, rules::given_back(top_up.counter, amount, at)).await?;
+    wake(tx, key, Wait::LimitUsedUp, now).await
 }
 
 /// The client leaves its agency, which has nothing to pay for any more. Call it with the client's balance

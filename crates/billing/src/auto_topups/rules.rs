@@ -83,6 +83,12 @@ impl Counter {
     }
 }
 
+/// What a period has used after the reversal of a transfer made at a moment: its amount is given back if it
+/// is one of the period's.
+pub(crate) fn given_back(counter: Counter, amount: Money, at: DateTime<Utc>) -> Money {
+    if at < counter.start.start() { counter.used } else { counter.used.saturating_sub(amount) }
+}
+
 /// Why an auto top-up that is on does not fire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {

@@ -314,6 +314,29 @@ pub(super) async fn insert_run(tx: &Tx<'_>, key: AccountKey, run: &Run) -> Resul
     Ok(())
 }
 
+const REVERSE_RUN: &str = "-- auto_topups.reverse_run
+UPDATE auto_top_up_run SET reversed_at = $3 WHERE tenant_id = $1 AND posting_id = $2
+RETURNING account_id, amount_micros, run_at";
+
+/// Marks the run that made a posting as reversed: whose it was, of how much, and when it ran.
+pub(super) async fn reverse_run(
+    tx: &Tx<'_>,
+    (tenant, posting): (TenantNo, Uuid),
+    now: DateTime<Utc>,
+) -> Result<(AccountNo, Money, DateTime<Utc>), db::Error> {
+    let row = tx.query_one(REVERSE_RUN, &[&tenant.0, &posting, &now]).await?;
+    Ok((AccountNo(row.try_get(0)?), row.try_get(1)?, row.try_get(2)?))
+}
+
+const GIVE_BACK: &str = "-- auto_topups.give_back
+UPDATE auto_top_up SET used_micros = $3 WHERE tenant_id = $1 AND account_id = $2";
+
+/// Writes what the period has used after a reversal; nothing else of the row.
+pub(super) async fn give_back(tx: &Tx<'_>, key: AccountKey, used: Money) -> Result<(), db::Error> {
+    let updated = tx.execute(GIVE_BACK, &[&key.tenant.0, &key.account.0, &used]).await?;
+    db::exactly_one(updated, "auto_topups.give_back")
+}
+
 const RUNS: &str = "-- auto_topups.runs
 SELECT run_id, number, run_at, period, period_start, sequence, outcome, reason, amount_micros,
        threshold_micros, limit_micros, used_micros, client_micros, agency_micros, posting_id,

@@ -165,3 +165,18 @@ proptest! {
         }
     }
 }
+
+/// a reversal gives back within the period of the transfer, to the first moment of it, and never more
+/// than was used.
+#[test]
+fn a_reversal_gives_back_in_its_own_period_only() {
+    let counter = Counter { start: day("2026-11-20"), used: money(1_000), sequence: 2 };
+    for (at_moment, amount, used) in [
+        ("2026-11-20T12:00:00+03:00", 500, 500),
+        ("2026-11-20T00:00:00+03:00", 500, 500),
+        ("2026-11-19T23:59:59.999999+03:00", 500, 1_000),
+        ("2026-11-20T12:00:00+03:00", 1_500, 0),
+    ] {
+        assert_eq!(given_back(counter, money(amount), at(at_moment)), money(used), "{at_moment}");
+    }
+}

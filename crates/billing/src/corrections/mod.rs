@@ -7,10 +7,11 @@
 //! A reversal takes money back only where there is some: what would leave less than nothing available is
 //! refused (I-3), for the money is spent and its spending is no mistake. Whatever has a state of its own (a
 //! payment, a promise, a hold, a document) is corrected by its feature, or its books would say otherwise than
-//! the ledger.
+//! the ledger. The reverse of an auto top-up gives the limit of its period back.
 //!
-//! Not here: that credited money cannot be transferred out once the month's documents are closed (the second
-//! half of R-26). It would need a part of the balance that charges use up first, in the hot path of holds.
+//! A credit goes back for charges of the open month first, as if nothing had been charged. What is more goes back
+//! for months whose documents are closed, and may only be spent: the ledger keeps it in the account
+//! until charges have used it up. A charge that is reversed does not bring it back.
 
 pub(crate) mod rules;
 mod store;
@@ -25,6 +26,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     accounts::{self, Account},
+    auto_topups,
     events::{self, CorrectionFacts, Event},
     ledger::{self, AccountKey, Counter, Kind, Leg, Place, Posting, journal},
     requests::{self, Begun, Call, Outcome},
@@ -92,6 +94,8 @@ pub(crate) struct Credit {
     pub(crate) transaction: i64,
     /// This credit included.
     pub(crate) spend: Spend,
+    /// The part of it that may only be spent.
+    pub(crate) spend_only: Money,
     pub(crate) currency: Currency,
 }
 
@@ -113,6 +117,8 @@ pub(crate) async fn credit_clicks(
         let mut locked = ledger::lock(&tx, now, &[key]).await?;
         let campaign = new.campaign.name();
         let spend = rules::credit(store::spend(&tx, key, &campaign).await?, new.amount)?;
+        let open = store::open_spend(&tx, key, &campaign).await?;
+        let spend_only = rules::spend_only(open, new.amount);
         let leg = Leg {
             kind: Kind::ClickCredit,
             from: Place::Counter(Counter::Revenue),
@@ -121,13 +127,18 @@ pub(crate) async fn credit_clicks(
             object: Some(campaign.as_str().into()),
         };
         let posted = post(&mut locked, call, key, vec![leg])?;
-        store::insert_credit(&tx, key, posted.id, (&campaign, new), now).await?;
+        store::insert_credit(&tx, key, posted.id, (&campaign, new, spend_only), now).await?;
+        let kept = locked.row(key).ok_or(Error::Moved)?.spend_only;
+        if !spend_only.is_zero() {
+            let kept = kept.checked_add(spend_only).unwrap_or(Money::MAX);
+            locked.set_spend_only(key, kept);
+        }
         ledger::write(&tx, locked).await?;
         let (amount, reason) = (new.amount, new.reason.clone());
         let facts = CorrectionFacts { object: campaign, amount, reason };
         events::record(&tx, now, &account, &Event::ClicksCredited(facts)).await?;
         let transaction = posted.legs.first().map_or(0, |leg| leg.to_version);
-        let credit = Credit { account: account.id, transaction, spend, currency };
+        let credit = Credit { account: account.id, transaction, spend, spend_only, currency };
         Ok(requests::finish(tx, call, credit).await?)
     })
     .await
@@ -194,7 +205,15 @@ pub(crate) async fn reverse(
         if !store::insert_reversal(&tx, (tenant, id), call.posting_id(), &new.reason, now).await? {
             return Err(Refusal::AlreadyReversed.into());
         }
+        if rules::is_top_up(&legs) {
+            auto_topups::reversed(&tx, (tenant, id), now).await?;
+        }
         let posted = post(&mut locked, call, account.key, rules::reverse(&legs, &new.name()))?;
+        // A credit that is taken back takes along what of it could only be spent.
+        if let Some((key, amount)) = store::spend_only_of(&tx, (tenant, id)).await? {
+            let kept = locked.row(key).ok_or(Error::Moved)?.spend_only;
+            locked.set_spend_only(key, kept.saturating_sub(amount));
+        }
         ledger::write(&tx, locked).await?;
         let number = rules::version(&posted.legs, account.key.account).ok_or_else(absent)?;
         let transaction = transactions::find(&tx, &account, number).await?.ok_or_else(absent)?;

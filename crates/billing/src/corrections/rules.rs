@@ -28,6 +28,12 @@ pub(crate) fn credit(spend: Spend, amount: Money) -> Result<Spend, Refusal> {
     Ok(Spend { credited, ..spend })
 }
 
+/// The part of a credit that may only be spent: what is more than the charges of the open month, of which
+/// nothing else went back.
+pub(crate) fn spend_only(open: Spend, amount: Money) -> Money {
+    amount.saturating_sub(open.charged.saturating_sub(open.credited))
+}
+
 /// Whether a charge may be taken back: what was given back must stay within the charges that remain.
 pub(crate) fn uncharge(spend: Spend, amount: Money) -> Result<(), Refusal> {
     if spend.charged.saturating_sub(amount) < spend.credited {
@@ -36,10 +42,11 @@ pub(crate) fn uncharge(spend: Spend, amount: Money) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether a posting has no state but its legs, so that their reverse undoes all of it.
+/// Whether the reverse of a posting's legs undoes all of it: it has no state beside them, or one that is
+/// corrected along with it (the limit of an auto top-up, R-116).
 pub(crate) fn reversible(legs: &[Leg]) -> Result<(), Refusal> {
     let plain = |leg: &Leg| match leg.kind {
-        Kind::Transfer | Kind::LateCharge | Kind::ClickCredit => true,
+        Kind::Transfer | Kind::AutoTopUp | Kind::LateCharge | Kind::ClickCredit => true,
         Kind::Deposit
         | Kind::UnallocatedIn
         | Kind::Allocation
@@ -55,7 +62,6 @@ pub(crate) fn reversible(legs: &[Leg]) -> Result<(), Refusal> {
         | Kind::MovedIn
         | Kind::Refund
         | Kind::Reversal
-        | Kind::AutoTopUp
         | Kind::DeferredIssued
         | Kind::DeferredPaid
         | Kind::LienTaken
@@ -66,6 +72,11 @@ pub(crate) fn reversible(legs: &[Leg]) -> Result<(), Refusal> {
         return Err(Refusal::NotReversible);
     }
     Ok(())
+}
+
+/// Whether the posting is a transfer of an auto top-up.
+pub(crate) fn is_top_up(legs: &[Leg]) -> bool {
+    legs.iter().any(|leg| leg.kind == Kind::AutoTopUp)
 }
 
 /// The legs the other way, the last one first.
@@ -144,6 +155,22 @@ mod tests {
         }
     }
 
+    /// of the open month 100 are charged.
+    #[test]
+    fn what_goes_back_for_closed_months_may_only_be_spent() {
+        for (charged, credited, amount, expected) in [
+            (100, 0, 100, 0),
+            (100, 0, 101, 1),
+            (100, 40, 60, 0),
+            (100, 40, 90, 30),
+            (100, 100, 5, 5),
+            (0, 0, 7, 7),
+        ] {
+            let open = Spend { charged: money(charged), credited: money(credited) };
+            assert_eq!(spend_only(open, money(amount)), money(expected), "{open:?} {amount}");
+        }
+    }
+
     #[test]
     fn a_charge_is_not_given_back_twice() {
         for (charged, credited, taken_back, allowed) in
@@ -155,7 +182,7 @@ mod tests {
         }
     }
 
-    /// Every kind: only what has no state beside the ledger.
+    /// Every kind: only what has no state beside the ledger, or one that is corrected along.
     #[test]
     fn only_plain_movements_are_reversed() {
         let (a, b) = (Place::Main(AccountNo(1)), Place::Main(AccountNo(2)));
@@ -164,7 +191,8 @@ mod tests {
             .copied()
             .filter(|kind| reversible(&[leg(*kind, a, b, 1)]).is_ok())
             .collect();
-        assert_eq!(reversed, [Kind::Transfer, Kind::LateCharge, Kind::ClickCredit]);
+        let plain = [Kind::Transfer, Kind::LateCharge, Kind::ClickCredit, Kind::AutoTopUp];
+        assert_eq!(reversed, plain);
         assert_eq!(reversible(&[]), Err(Refusal::NotReversible));
         let mixed = [leg(Kind::LateCharge, a, b, 1), leg(Kind::HoldSettled, a, b, 1)];
         assert_eq!(reversible(&mixed), Err(Refusal::NotReversible));

@@ -25,6 +25,7 @@ fn credited(credit: &Credit) -> pb::CreditInvalidClicksResponse {
         transaction: transactions::name(&credit.account, credit.transaction),
         charged_micros: credit.spend.charged.micros(),
         credited_micros: credit.spend.credited.micros(),
+        spend_only_micros: credit.spend_only.micros(),
         currency_code: credit.currency.to_string(),
         replayed: false,
     }

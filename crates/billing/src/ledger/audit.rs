@@ -211,7 +211,21 @@ WHERE ($1::bigint IS NULL OR b.tenant_id = $1)
        OR b.overdue AND i.unpaid = 0)
 LIMIT 100";
 
-const CHECKS: [(&str, &str); 10] = [
+/// R-26: money for spend only came from credits for closed months, here or before the account moved.
+const SPEND_ONLY: &str = "-- audit.spend_only_within_credits
+SELECT format('account %s in tenant %s', b.account_id, b.tenant_id),
+       format('%s for spend only, credits gave %s', b.spend_only_micros, c.given)
+FROM ledger_balance b
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(c.spend_only_micros), 0) AS given FROM click_credit c
+    WHERE c.account_id = b.account_id AND NOT EXISTS (
+        SELECT FROM reversal r WHERE r.tenant_id = c.tenant_id AND r.posting_id = c.posting_id)
+) c
+WHERE b.spend_only_micros > 0 AND ($1::bigint IS NULL OR b.tenant_id = $1)
+  AND b.spend_only_micros > c.given
+LIMIT 100";
+
+const CHECKS: [(&str, &str); 11] = [
     ("balance_equals_entries", BALANCES),
     ("running_balance", CHAIN),
     ("threshold", THRESHOLD),
@@ -222,6 +236,7 @@ const CHECKS: [(&str, &str); 10] = [
     ("top_ups_equal_runs", TOP_UPS),
     ("deferred_equals_invoices", DEFERRED),
     ("overdraft_equals_credit", CREDIT),
+    ("spend_only_within_credits", SPEND_ONLY),
 ];
 
 /// Recomputes the ledger, or one tenant of it, from its rows. Reads everything: minutes on a large ledger,

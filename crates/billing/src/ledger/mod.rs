@@ -262,6 +262,36 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Takes money out of the account for good, other than for ads: not with what may only be spent.
+    pub(crate) const fn is_withdrawal(self) -> bool {
+        match self {
+            Kind::Transfer | Kind::AutoTopUp | Kind::Refund => true,
+            Kind::PromiseTaken
+            | Kind::PromiseRepaid
+            | Kind::HoldOpened
+            | Kind::Reversal
+            | Kind::Deposit
+            | Kind::UnallocatedIn
+            | Kind::Allocation
+            | Kind::UnallocatedOut
+            | Kind::PromiseCollected
+            | Kind::HoldSettled
+            | Kind::HoldReleased
+            | Kind::HoldExpired
+            | Kind::LateCharge
+            | Kind::MovedOut
+            | Kind::MovedIn
+            | Kind::ClickCredit
+            | Kind::CardDeposit
+            | Kind::DeferredIssued
+            | Kind::DeferredPaid
+            | Kind::LienTaken
+            | Kind::LienReturned => false,
+        }
+    }
+}
+
 impl Place {
     /// The account number and bucket as the database keeps them.
     pub const fn parts(self) -> (AccountNo, Bucket) {

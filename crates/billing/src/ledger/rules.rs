@@ -72,6 +72,8 @@ pub struct Row {
     pub overdue: bool,
     /// Nothing about the account's credit changes by time alone before this moment.
     pub credit_at: Option<DateTime<Utc>>,
+    /// The part of the money that may be spent but not leave the account. Charges use it up first.
+    pub spend_only: Money,
 }
 
 /// What the feature `credit` makes of an account's terms and debts, as the ledger needs it.
@@ -102,6 +104,7 @@ impl Row {
             top_up_at: None,
             overdue: false,
             credit_at: None,
+            spend_only: Money::ZERO,
         }
     }
 
@@ -117,6 +120,14 @@ impl Row {
             return self.main.min(Balance::ZERO);
         }
         self.main.checked_add(self.overdraft).unwrap_or(self.main)
+    }
+
+    /// What may leave the account: what is available, less what may only be spent. Held money is
+    /// about to be spent, so it is that money first.
+    pub fn transferable(&self) -> Balance {
+        let kept = self.spend_only.saturating_sub(self.held);
+        let available = self.available();
+        available.checked_sub(kept).unwrap_or(available)
     }
 
     /// All money of the account: main, held and frozen.
@@ -201,6 +212,8 @@ pub struct Fold {
     rows: Vec<Row>,
     index: HashMap<AccountKey, usize>,
     touched: Vec<bool>,
+    /// Accounts whose money for spend only was used or set: few ever have any.
+    spend_only: Vec<AccountKey>,
     /// How rows stood before the group in progress touched them.
     undo: Vec<(usize, Row, bool)>,
 }
@@ -210,7 +223,7 @@ impl Fold {
     pub fn new(now: DateTime<Utc>, rows: Vec<Row>) -> Fold {
         let index = rows.iter().enumerate().map(|(at, row)| (row.key, at)).collect();
         let touched = vec![false; rows.len()];
-        Fold { now, rows, index, touched, undo: Vec::new() }
+        Fold { now, rows, index, touched, spend_only: Vec::new(), undo: Vec::new() }
     }
 
     /// The row as it stands now.
@@ -244,6 +257,19 @@ impl Fold {
             (row.overdraft, row.overdue, row.credit_at) =
                 (line.overdraft, line.overdue, line.next_at);
         }
+    }
+
+    /// Sets how much of the account's money may only be spent.
+    pub fn set_spend_only(&mut self, key: AccountKey, amount: Money) {
+        if let Some(&index) = self.index.get(&key) {
+            self.rows[index].spend_only = amount;
+            self.spend_only.push(key);
+        }
+    }
+
+    /// The accounts whose money for spend only may have changed.
+    pub fn spend_only(&self) -> &[AccountKey] {
+        &self.spend_only
     }
 
     /// Books one posting, or refuses it and changes nothing.
@@ -356,6 +382,11 @@ impl Fold {
         if uncovered && direction == Direction::Out {
             next.late = row.late.checked_add(leg.amount).ok_or(Refusal::Overflow(account))?;
         }
+        let charge = matches!(leg.kind, Kind::HoldSettled | Kind::LateCharge);
+        if charge && direction == Direction::Out && !next.spend_only.is_zero() {
+            next.spend_only = next.spend_only.saturating_sub(leg.amount);
+            self.spend_only.push(key);
+        }
         let entry = Entry {
             version: next.version,
             balance: next.balance(bucket),
@@ -383,7 +414,7 @@ fn allowed(row: &Row, leg: &Leg, bucket: OwnerBucket, direction: Direction) -> R
     }
     let takes_free_money = direction == Direction::Out && bucket == OwnerBucket::Main;
     if takes_free_money && leg.kind.is_voluntary() {
-        let available = row.available();
+        let available = if leg.kind.is_withdrawal() { row.transferable() } else { row.available() };
         if available < Balance::from(leg.amount) {
             return Err(Refusal::Insufficient { account, available, amount: leg.amount });
         }

@@ -68,7 +68,7 @@ async fn refund_once(
     let funds = rules::Funds {
         main: row.main,
         held: row.held,
-        owed: promised.checked_add(deferred).unwrap_or(Money::MAX),
+        owed: Money::checked_sum([promised, deferred, row.spend_only]).unwrap_or(Money::MAX),
     };
     let payment = rules::refund(&payment, (new.amount, new.currency), funds)?;
     let leg = Leg {

@@ -149,7 +149,8 @@ pub(crate) fn settled(payment: Payment) -> Payment {
 pub(crate) struct Funds {
     pub(crate) main: Balance,
     pub(crate) held: Money,
-    /// Open promises and unpaid deferred invoices: their money is in `main`, and is not the account's own.
+    /// Open promises, unpaid deferred invoices, and what may only be spent: it is in `main`, and is
+    /// not the account's own to take away.
     pub(crate) owed: Money,
 }
 

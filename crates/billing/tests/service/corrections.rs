@@ -1,10 +1,13 @@
 //! Money that goes back: refunds, credits for invalid clicks, reversals.
 
 use adspend_common::proto::adspend::billing::v1 as pb;
-use pb::TransactionType as T;
+use pb::{AutoTopUpPeriod as Period, AutoTopUpReason as Reason, TransactionType as T};
 use tonic::{Code, Response, Status};
 
-use crate::support::*;
+use crate::{
+    support::*,
+    top_ups::{firing, funded, rule, skipped, transferred},
+};
 
 fn refund(payment: &pb::Payment, amount: &str) -> pb::RefundPaymentRequest {
     pb::RefundPaymentRequest {
@@ -373,5 +376,44 @@ async fn charges_and_credits_are_reversed_within_their_bound() {
     let row = reverse(&world, &charged.name).await.unwrap().into_inner().transaction.unwrap();
     assert_eq!((text(&row.amount), row.object), ("40".to_owned(), charged.name));
     refused(credit(&world, "winter", 1).await).is(Code::FailedPrecondition, "AMOUNT_ABOVE_MAXIMUM");
+    world.end().await;
+}
+
+/// a top-up that is reversed gives the limit back, within its own period only.
+#[tokio::test]
+async fn a_reversed_top_up_gives_the_limit_of_its_period_back() {
+    let world = World::with(firing).await;
+    funded(&world, "100000").await;
+    world.set_top_up(rule("500", "0", "1000", Period::Day)).await;
+    world.spend("1000").await;
+    world.until_runs(1).await;
+    // The client is at the threshold again, so it fires again: but 500 of the limit are back.
+    let first = newest(&world, "shop").await.name;
+    reverse(&world, &first).await.unwrap();
+    assert_eq!(world.until_runs(2).await[1], transferred("500"));
+    refused(reverse(&world, &first).await).is(Code::FailedPrecondition, "ALREADY_REVERSED");
+    world.spend("500").await;
+    assert_eq!(world.until_runs(3).await[2], transferred("1000"));
+    let last = newest(&world, "shop").await.name;
+    world.spend("500").await;
+    assert_eq!(world.until_runs(4).await[3], skipped(Reason::LimitUsedUp, "1000"));
+
+    // What waits for the limit is looked at when some of it comes back.
+    world.transfer("north", "shop", "500").await;
+    reverse(&world, &last).await.unwrap();
+    assert_eq!(world.until_runs(5).await[4], transferred("1000"));
+    let request = pb::ListAutoTopUpRunsRequest { parent: name("shop"), ..Default::default() };
+    let listed = world.operator().top_ups().list_auto_top_up_runs(request).await.unwrap();
+    let reversed = listed.into_inner().auto_top_up_runs;
+    let reversed: Vec<_> = reversed.iter().rev().map(|run| run.reverse_time.is_some()).collect();
+    assert_eq!(reversed, [true, false, true, false, false]);
+
+    // On the next day the limit is whole, and yesterday's top-up has nothing to give back.
+    let yesterdays = newest(&world, "shop").await.name;
+    world.set("2026-11-21T00:00:00+03:00");
+    world.spend("500").await;
+    assert_eq!(world.until_runs(6).await[5], transferred("500"));
+    reverse(&world, &yesterdays).await.unwrap();
+    assert_eq!(world.until_runs(7).await[6], transferred("1000"));
     world.end().await;
 }

@@ -36,7 +36,7 @@ fn with_executor(config: &mut Config) {
 }
 
 /// Months close by themselves.
-fn closing(config: &mut Config) {
+pub(crate) fn closing(config: &mut Config) {
     with_executor(config);
     config.jobs.enabled = true;
     config.jobs.close_months_every = HumanDuration::from_millis(100);
@@ -88,7 +88,12 @@ async fn spend(world: &World, account: &str, micros: i64) {
 }
 
 /// Waits until the account has so many documents of these types, at most a minute.
-async fn made(world: &World, account: &str, types: &[T], count: usize) -> Vec<pb::Document> {
+pub(crate) async fn made(
+    world: &World,
+    account: &str,
+    types: &[T],
+    count: usize,
+) -> Vec<pb::Document> {
     let types: Vec<i32> = types.iter().map(|kind| i32::from(*kind)).collect();
     for _ in 0..600 {
         let request = pb::ListDocumentsRequest { types: types.clone(), ..all(account) };

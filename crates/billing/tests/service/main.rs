@@ -29,7 +29,13 @@ mod promises;
 mod provider;
 mod relations;
 mod repeats;
+#[path = "../../../../tests/src/smtp.rs"]
+#[allow(
+    unreachable_pub,
+    reason = "it is the end-to-end package's, whose demonstration uses it too"
+)]
 mod smtp;
+mod spend_only;
 mod statements;
 mod storm;
 mod support;

@@ -1,6 +1,6 @@
 //! E-mail as its readers get it: a real SMTP conversation on loopback, the letters parsed back.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use adspend_billing::config::{Config, MailTls};
 use adspend_common::{
@@ -8,6 +8,8 @@ use adspend_common::{
     proto::adspend::billing::v1 as pb,
 };
 use mail_parser::{Message, MessageParser, MimeHeaders as _};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     smtp::{Sink, Taken, Trouble},
@@ -83,7 +85,7 @@ async fn trusted(sink: &Sink) -> World {
 
 #[tokio::test]
 async fn a_letter_is_what_a_reader_expects() {
-    let sink = Sink::plain().await;
+    let sink = Sink::plain().await.unwrap();
     let world = trusted(&sink).await;
     let rename = pb::UpdateAccountRequest {
         account: Some(pb::Account {
@@ -133,7 +135,7 @@ async fn a_letter_is_what_a_reader_expects() {
 /// on taking, 24 hours before the end of the due day, on overdue, on repayment; each once.
 #[tokio::test]
 async fn a_promise_is_told_of_four_times() {
-    let sink = Sink::plain().await;
+    let sink = Sink::plain().await.unwrap();
     let world = trusted(&sink).await;
     world.promise("north", "3000").await.unwrap();
     letters(&sink, 1).await;
@@ -172,7 +174,7 @@ async fn a_promise_is_told_of_four_times() {
 /// G9: what may pass is tried again, later each time; what a relay refuses for good is not.
 #[tokio::test]
 async fn trouble_that_may_pass_is_waited_out() {
-    let sink = Sink::plain().await;
+    let sink = Sink::plain().await.unwrap();
     let world = trusted(&sink).await;
     sink.plan(&[Trouble::Busy, Trouble::Greylist, Trouble::HangUp]);
     world.promise("north", "3000").await.unwrap();
@@ -208,7 +210,7 @@ async fn trouble_that_may_pass_is_waited_out() {
 /// A letter that was taken without an answer comes again, and a mail program shows it once.
 #[tokio::test]
 async fn a_letter_that_comes_twice_is_the_same_letter() {
-    let sink = Sink::plain().await;
+    let sink = Sink::plain().await.unwrap();
     let world = trusted(&sink).await;
     sink.plan(&[Trouble::TakeAndHangUp]);
     world.promise("north", "3000").await.unwrap();
@@ -231,7 +233,7 @@ async fn a_letter_that_comes_twice_is_the_same_letter() {
 /// Trouble that does not pass ends: nobody wants the news of last week.
 #[tokio::test]
 async fn a_notice_is_given_up_after_three_days() {
-    let sink = Sink::plain().await;
+    let sink = Sink::plain().await.unwrap();
     let world = trusted(&sink).await;
     sink.always(Some(Trouble::Greylist));
     world.promise("north", "3000").await.unwrap();
@@ -250,7 +252,7 @@ async fn a_notice_is_given_up_after_three_days() {
 #[tokio::test]
 async fn two_replicas_send_every_letter_once() {
     const NOTICES: usize = 40;
-    let sink = Sink::plain().await;
+    let sink = Sink::plain().await.unwrap();
     let world = World::with(|config| {
         mailing(&sink)(config);
         config.promised_payments.terms.activations = 1_000;
@@ -274,16 +276,30 @@ async fn two_replicas_send_every_letter_once() {
     world.end().await;
 }
 
+/// A certificate for localhost, and itself as the authority that vouches for it, PEM.
+fn certified() -> (TlsAcceptor, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), made.cert.pem())
+}
+
 /// TLS and a password, and never a letter in plain text where TLS was asked for.
 #[tokio::test]
 async fn a_relay_is_spoken_to_in_secret() {
     // "\0user\0secret"
-    let sink = Sink::with_tls("AHVzZXIAc2VjcmV0").await;
-    let authority = sink.authority.clone();
+    let (tls, authority) = certified();
+    let sink = Sink::with_tls(tls, "AHVzZXIAc2VjcmV0").await.unwrap();
     let world = World::with(|config| {
         mailing(&sink)(config);
         config.mail.tls = MailTls::Starttls;
-        config.mail.ca = authority;
+        config.mail.ca = Some(authority);
         config.mail.username = Some("user".to_owned());
         config.mail.password = Some(Secret::from("secret"));
     })
@@ -296,7 +312,7 @@ async fn a_relay_is_spoken_to_in_secret() {
     assert_eq!(taken.user.as_deref(), Some("AHVzZXIAc2VjcmV0"));
     world.end().await;
 
-    let plain = Sink::plain().await;
+    let plain = Sink::plain().await.unwrap();
     let world = World::with(|config| {
         mailing(&plain)(config);
         config.mail.tls = MailTls::Starttls;
@@ -313,7 +329,7 @@ async fn a_relay_is_spoken_to_in_secret() {
 /// Without a relay notices wait, and those that are not too old are sent when there is one.
 #[tokio::test]
 async fn notices_wait_while_mail_is_off() {
-    let sink = Sink::plain().await;
+    let sink = Sink::plain().await.unwrap();
     let world = World::with(|config| {
         mailing(&sink)(config);
         config.mail.host = None;
@@ -340,7 +356,7 @@ async fn all_are_sent_or_given_up(world: &World) {
 /// address has its agency's, and one without either nobody.
 #[tokio::test]
 async fn no_letter_to_nobody_and_none_with_a_hostile_name() {
-    let sink = Sink::plain().await;
+    let sink = Sink::plain().await.unwrap();
     let world = trusted(&sink).await;
     let client = world.database().pool.get().await.unwrap();
     let hostile = "UPDATE account SET display_name = E'North\\r\\nBcc: evil@example.org' WHERE name = 'north'";
@@ -385,7 +401,7 @@ async fn spend(world: &World, account: &str, micros: i64) {
 /// balance <= 3 x average daily spend of the last 7 days, once per crossing.
 #[tokio::test]
 async fn a_low_balance_is_told_once_per_crossing() {
-    let sink = Sink::plain().await;
+    let sink = Sink::plain().await.unwrap();
     let world = trusted(&sink).await;
     world.with_client("north", "boots").await;
     world.with_client("north", "idle").await;

@@ -4,7 +4,7 @@
 use adspend_common::proto::adspend::billing::v1 as pb;
 use encoding_rs::{IBM866, WINDOWS_1251};
 use futures_util::stream;
-use pb::StatementLineOutcome as Line;
+use pb::{StatementLineOutcome as Line, event::Payload};
 use tonic::Code;
 
 use crate::{bank::*, support::*};
@@ -339,6 +339,42 @@ async fn money_of_a_statement_repays_what_is_overdue_first() {
     assert_eq!(collected, ["2000", "1000"]);
     assert_eq!(world.available("north").await, "106000");
     assert_eq!(text(&world.balance("north").await.promised_debt), "0");
+    world.end().await;
+}
+
+/// G8: who waits for payments hears of each once, whether a person records it or a file brings it.
+#[tokio::test]
+async fn an_imported_payment_is_told_once() {
+    let world = World::with(with_accounts).await;
+    world.with_agency("north").await;
+    let invoice = world.invoice("north", "2000").await;
+    let docs = [
+        from_north(1, "2000.00", &invoice.number),
+        from_north(2, "70.00", "за рекламу"),
+        Doc { from: OWN, to: NORTHS, ..from_north(3, "10.00", "возврат") },
+        from_north(1, "2000.00", &invoice.number),
+    ];
+    assert_eq!(import(&world, &one_c(&docs, "UTF-8")).await.counts(), [1, 1, 1, 1]);
+    assert_eq!(import(&world, &one_c(&docs, "UTF-8")).await.counts(), [0, 0, 3, 1]);
+    let request = pb::WatchEventsRequest { until_now: true, ..Default::default() };
+    let mut stream = world.operator().events().watch_events(request).await.unwrap().into_inner();
+    let mut told = Vec::new();
+    while let Some(message) = stream.message().await.unwrap() {
+        match message.event.and_then(|event| event.payload) {
+            Some(Payload::PaymentCredited(facts)) => told.push(("credited", facts.invoice)),
+            Some(Payload::PaymentUnallocated(facts)) => told.push(("unallocated", facts.reason)),
+            Some(Payload::InvoicePaid(facts)) => told.push(("paid", facts.number)),
+            Some(_) | None => {}
+        }
+    }
+    assert_eq!(
+        told,
+        [
+            ("credited", invoice.name),
+            ("unallocated", "NUMBER_NOT_FOUND".to_owned()),
+            ("paid", invoice.number)
+        ]
+    );
     world.end().await;
 }
 

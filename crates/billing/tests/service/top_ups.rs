@@ -98,11 +98,11 @@ impl World {
     }
 }
 
-fn transferred(used: &str) -> (Outcome, Reason, String) {
+pub(crate) fn transferred(used: &str) -> (Outcome, Reason, String) {
     (Outcome::Transferred, Reason::Unspecified, used.to_owned())
 }
 
-fn skipped(why: Reason, used: &str) -> (Outcome, Reason, String) {
+pub(crate) fn skipped(why: Reason, used: &str) -> (Outcome, Reason, String) {
     (Outcome::Skipped, why, used.to_owned())
 }
 

@@ -250,7 +250,7 @@ pub struct GetBalanceResponse {
     pub overdraft_threshold: ::core::option::Option<
         super::super::super::google::r#type::Money,
     >,
-    /// What may be transferred, held or repaid with now.
+    /// What may be held or repaid with now; less `spend_only`, as far as it is not held, what may be transferred.
     #[prost(message, optional, tag = "5")]
     pub available: ::core::option::Option<super::super::super::google::r#type::Money>,
     /// Open promised payments, overdue ones included.
@@ -266,6 +266,10 @@ pub struct GetBalanceResponse {
     /// The moment at which the figures stood.
     #[prost(message, optional, tag = "8")]
     pub as_of: ::core::option::Option<::prost_types::Timestamp>,
+    /// What may be spent but neither transferred nor paid back: the price of invalid clicks of closed months (R-26).
+    /// Charges use it up first. Always zero at a moment of the past.
+    #[prost(message, optional, tag = "9")]
+    pub spend_only: ::core::option::Option<super::super::super::google::r#type::Money>,
 }
 /// AccountKind says who owns the account (R-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -6479,6 +6483,9 @@ pub struct CreditInvalidClicksResponse {
     /// The request had been done before; this is its answer again.
     #[prost(bool, tag = "5")]
     pub replayed: bool,
+    /// What of this credit may only be spent, because documents for its charges are there already (R-26).
+    #[prost(int64, tag = "6")]
+    pub spend_only_micros: i64,
 }
 /// HoldState is where a hold stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -6827,7 +6834,7 @@ pub mod hold_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Gives the price of clicks that turned out invalid back to the account (R-26): at most what its campaign
-        /// was charged and not given back yet.
+        /// was charged and not given back yet. What goes back for a closed month may be spent, but not transferred.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"account":"accounts/shop","campaign":"campaigns/spring","amount_micros":"1000000","reason":"click farm","request_id":"fraud-1"}' localhost:7401 adspend.billing.v1.HoldService/CreditInvalidClicks
@@ -6962,7 +6969,7 @@ pub mod hold_service_server {
             tonic::Status,
         >;
         /// Gives the price of clicks that turned out invalid back to the account (R-26): at most what its campaign
-        /// was charged and not given back yet.
+        /// was charged and not given back yet. What goes back for a closed month may be spent, but not transferred.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"account":"accounts/shop","campaign":"campaigns/spring","amount_micros":"1000000","reason":"click farm","request_id":"fraud-1"}' localhost:7401 adspend.billing.v1.HoldService/CreditInvalidClicks
@@ -10720,10 +10727,10 @@ pub mod transaction_service_client {
                 );
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Books the exact reverse of a transaction, once, with a reason. For mistakes in transfers, in charges
-        /// without a hold, and in credits for invalid clicks: whatever has a state of its own (a payment, a promised
-        /// payment, a hold, a document) is corrected by its own service. Taking money back needs money: what is spent
-        /// cannot be reversed.
+        /// Books the exact reverse of a transaction, once, with a reason. For mistakes in transfers, in auto top-ups
+        /// (the limit of the period gets the amount back, R-116), in charges without a hold, and in credits for invalid
+        /// clicks: whatever has a state of its own (a payment, a promised payment, a hold, a document) is corrected by
+        /// its own service. Taking money back needs money: what is spent cannot be reversed.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"name":"accounts/north/transactions/6","reason":"wrong client","request_id":"reverse-1"}' localhost:7401 adspend.billing.v1.TransactionService/ReverseTransaction
@@ -10809,10 +10816,10 @@ pub mod transaction_service_server {
             tonic::Response<Self::ExportTransactionsStream>,
             tonic::Status,
         >;
-        /// Books the exact reverse of a transaction, once, with a reason. For mistakes in transfers, in charges
-        /// without a hold, and in credits for invalid clicks: whatever has a state of its own (a payment, a promised
-        /// payment, a hold, a document) is corrected by its own service. Taking money back needs money: what is spent
-        /// cannot be reversed.
+        /// Books the exact reverse of a transaction, once, with a reason. For mistakes in transfers, in auto top-ups
+        /// (the limit of the period gets the amount back, R-116), in charges without a hold, and in credits for invalid
+        /// clicks: whatever has a state of its own (a payment, a promised payment, a hold, a document) is corrected by
+        /// its own service. Taking money back needs money: what is spent cannot be reversed.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"name":"accounts/north/transactions/6","reason":"wrong client","request_id":"reverse-1"}' localhost:7401 adspend.billing.v1.TransactionService/ReverseTransaction

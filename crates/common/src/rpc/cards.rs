@@ -2,12 +2,17 @@
 //!
 //! A number is found as people write it: 13 to 19 digits in a row, or groups of four (or 4-6-5) parted by
 //! single spaces or hyphens; beginning as card numbers of its length do, and with a valid Luhn digit.
-//! Bank accounts (20 digits), INN (10, 12), OGRN (13, beginning with 1 or 5) and UUIDs are none of these.
+//! Bank accounts (20 digits), INN (10, 12) and OGRN (13, beginning with 1 or 5) are none of these. UUIDs are left
+//! out: one of some ten thousand has four groups of digits that would pass for a card.
 
 /// The fewest digits of a card number.
 const FEWEST: usize = 13;
 /// The most.
 const MOST: usize = 19;
+
+/// How long a UUID is, and where its hyphens are.
+const UUID: usize = 36;
+const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
 /// What is said of a text with a card number in it; the text itself is not repeated.
 pub(super) const REFUSED: &str = "must not hold a card number";
@@ -22,7 +27,12 @@ pub fn holds_card_number(text: &str) -> bool {
     let bytes = text.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
-        let digits = bytes.iter().skip(at).take_while(|byte| byte.is_ascii_digit()).count();
+        let (before, rest) = bytes.split_at(at);
+        if begins_with_uuid(before, rest) {
+            at += UUID;
+            continue;
+        }
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         if digits == 0 {
             at += 1;
             continue;
@@ -44,6 +54,18 @@ pub fn holds_card_number(text: &str) -> bool {
         last_end = Some(at);
     }
     in_groups(&runs)
+}
+
+/// Whether a UUID, as a word of its own, begins here.
+fn begins_with_uuid(before: &[u8], rest: &[u8]) -> bool {
+    let part_of_a_word = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let shaped = |(at, byte): (usize, &u8)| match HYPHENS.contains(&at) {
+        true => *byte == b'-',
+        false => byte.is_ascii_hexdigit(),
+    };
+    !part_of_a_word(before.last())
+        && !part_of_a_word(rest.get(UUID))
+        && rest.get(..UUID).is_some_and(|uuid| uuid.iter().enumerate().all(shaped))
 }
 
 /// Whether some of these adjoining groups of digits are one number in groups.
@@ -116,6 +138,12 @@ mod tests {
             ("7707083893", false),
             ("22e12f66-000f-5000-8000-18db351245c7", false),
             ("41111111-1111-1111-1111-111111111111", false),
+            ("0000000a-4111-1111-1111-1111aaaaaaaa", false),
+            ("0000000A-4111-1111-1111-1111AAAAAAAA", false),
+            ("request a0004111-1111-1111-1111-a00000000000.", false),
+            ("0000000a-4111-1111-1111-1111aaaaaaaab", true),
+            ("x0000000a-4111-1111-1111-1111aaaaaaaa", true),
+            ("0000000a-4111-1111-1111-1111aaaaaaaa 4111 1111 1111 1111", true),
             ("1700000000000000", false),
             ("220000******0053", false),
             ("4111  1111 1111 1111", false),
@@ -147,6 +175,14 @@ mod tests {
         #[test]
         fn a_uuid_is_no_card(bits: u128) {
             let text = uuid::Uuid::from_u128(bits).to_string();
+            prop_assert!(!holds_card_number(&text));
+        }
+
+        /// The rare ones too, with digits where a card has its groups.
+        #[test]
+        fn a_uuid_of_digits_is_no_card(
+            text in "[0-9a-f]{4}[0-9]{4}-[0-9]{4}-[0-9]{4}-[0-9]{4}-[0-9]{4}[0-9a-f]{8}",
+        ) {
             prop_assert!(!holds_card_number(&text));
         }
 

@@ -78,6 +78,7 @@ fn encode_figures(figures: &Figures) -> pb::GetBalanceResponse {
         available: Some(rpc::balance(figures.available(), currency)),
         promised_debt: money(figures.promised_debt),
         deferred_debt: money(figures.deferred_debt),
+        spend_only: money(figures.spend_only),
         as_of: Some(rpc::timestamp(figures.at)),
     }
 }

@@ -58,7 +58,7 @@ pub async fn set_state(tx: &Tx<'_>, key: AccountKey, state: State) -> Result<(),
 const LOCK: &str = "-- ledger.lock
 SELECT b.tenant_id, b.account_id, b.main_micros, b.version, b.last_at, b.held_micros,
        b.frozen_micros, b.late_micros, b.overdraft_micros, b.hold_expires_at, b.state,
-       b.top_up_at_micros, b.overdue, b.credit_at
+       b.top_up_at_micros, b.overdue, b.credit_at, b.spend_only_micros
 FROM unnest($1::bigint[], $2::bigint[]) AS k (tenant_id, account_id)
 JOIN ledger_balance b ON b.tenant_id = k.tenant_id AND b.account_id = k.account_id
 ORDER BY b.account_id, b.tenant_id
@@ -83,6 +83,7 @@ fn row(sql: &SqlRow) -> Result<Row, db::Error> {
         top_up_at: sql.get(11),
         overdue: sql.get(12),
         credit_at: sql.get(13),
+        spend_only: money(14)?,
     })
 }
 
@@ -147,6 +148,11 @@ impl Locked {
         if !self.credit.contains(&key) {
             self.credit.push(key);
         }
+    }
+
+    /// Sets how much of the account's money may only be spent (R-26); [`write()`] makes it real.
+    pub fn set_spend_only(&mut self, key: AccountKey, amount: Money) {
+        self.fold.set_spend_only(key, amount);
     }
 
     /// Free money of accounts with an overdue invoice goes under the lien (R-100), wherever in this

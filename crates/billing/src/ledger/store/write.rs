@@ -59,7 +59,7 @@ pub async fn write(tx: &Tx<'_>, mut locked: Locked) -> Result<(), Error> {
 }
 
 /// The fused write: one statement, arrays only, and a count of balances that must match. Another one only
-/// when credit lines have changed.
+/// when credit lines or money for spend only have changed.
 pub(in crate::ledger) async fn write_new(
     tx: &Tx<'_>,
     locked: &mut Locked,
@@ -74,6 +74,7 @@ pub(in crate::ledger) async fn write_new(
     };
     if legs.ids.is_empty() && balances.tenants.is_empty() {
         write_credit(tx, locked).await?;
+        write_spend_only(tx, locked).await?;
         return Ok(Written::All);
     }
     let wrote = tx
@@ -118,6 +119,7 @@ pub(in crate::ledger) async fn write_new(
     match wrote {
         Ok(rows) if rows == balances.tenants.len() as u64 => {
             write_credit(tx, locked).await?;
+            write_spend_only(tx, locked).await?;
             top_ups::mark_due(tx, locked.now, locked.fold.changed()).await?;
             Ok(Written::All)
         }
@@ -143,6 +145,23 @@ async fn write_credit(tx: &Tx<'_>, locked: &Locked) -> Result<(), db::Error> {
     }
     if !locked.liens.is_empty() {
         crate::credit::frozen(tx, locked.now, &locked.liens).await?;
+    }
+    Ok(())
+}
+
+const WRITE_SPEND_ONLY: &str = "-- ledger.write_spend_only
+UPDATE ledger_balance SET spend_only_micros = $3 WHERE tenant_id = $1 AND account_id = $2";
+
+/// For the few accounts that have such money: everybody's write stays one statement.
+async fn write_spend_only(tx: &Tx<'_>, locked: &Locked) -> Result<(), db::Error> {
+    let mut keys = locked.fold.spend_only().to_vec();
+    keys.sort_unstable();
+    keys.dedup();
+    for key in keys {
+        let Some(row) = locked.fold.row(key) else { continue };
+        let (tenant, account) = (key.tenant.0, key.account.0);
+        let set = tx.execute(WRITE_SPEND_ONLY, &[&tenant, &account, &row.spend_only]).await?;
+        db::exactly_one(set, "ledger.write_spend_only")?;
     }
     Ok(())
 }

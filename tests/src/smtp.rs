@@ -1,12 +1,13 @@
-//! An SMTP server of our own on loopback: takes letters, and misbehaves when it is told to.
+//! An SMTP server of our own on loopback: takes letters, and misbehaves when it is told to. For the
+//! demonstration and for billing's tests of notices.
 
 use std::{
     collections::VecDeque,
+    io,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::TcpListener,
@@ -15,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 /// What the server does with one connection; without a plan it takes the letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub enum Trouble {
     /// Says 421 at once.
     Busy,
     /// Says 451 to the recipient: come back later.
@@ -30,14 +31,17 @@ pub(crate) enum Trouble {
 
 /// A letter as it came in.
 #[derive(Debug, Clone)]
-pub(crate) struct Taken {
-    pub(crate) from: String,
-    pub(crate) to: Vec<String>,
-    pub(crate) data: Vec<u8>,
+pub struct Taken {
+    /// The sender of the envelope.
+    pub from: String,
+    /// Its recipients.
+    pub to: Vec<String>,
+    /// Headers and body.
+    pub data: Vec<u8>,
     /// The connection was encrypted.
-    pub(crate) encrypted: bool,
+    pub encrypted: bool,
     /// Who said who it is, in base64 as it came.
-    pub(crate) user: Option<String>,
+    pub user: Option<String>,
 }
 
 #[derive(Default)]
@@ -52,66 +56,61 @@ struct Inner {
 
 /// The server; it ends with its test.
 #[derive(Clone)]
-pub(crate) struct Sink {
-    pub(crate) at: SocketAddr,
-    /// The certificate that it shows, PEM.
-    pub(crate) authority: Option<String>,
+pub struct Sink {
+    /// Where it listens.
+    pub at: SocketAddr,
     inner: Arc<Inner>,
 }
 
 impl Sink {
     /// Takes letters from everybody, in plain text.
-    pub(crate) async fn plain() -> Sink {
-        Sink::start(Inner::default(), None).await
+    pub async fn plain() -> io::Result<Self> {
+        Self::start(Inner::default()).await
     }
 
-    /// Offers STARTTLS and wants AUTH PLAIN with this user and password, in base64.
-    pub(crate) async fn with_tls(password: &'static str) -> Sink {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        let tls = Some(TlsAcceptor::from(Arc::new(config)));
-        let inner = Inner { tls, password: Some(password), ..Inner::default() };
-        Sink::start(inner, Some(made.cert.pem())).await
+    /// Offers STARTTLS with this certificate and wants AUTH PLAIN with this user and password, in
+    /// base64.
+    pub async fn with_tls(tls: TlsAcceptor, password: &'static str) -> io::Result<Self> {
+        Self::start(Inner { tls: Some(tls), password: Some(password), ..Inner::default() }).await
     }
 
-    async fn start(inner: Inner, authority: Option<String>) -> Sink {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let sink = Sink { at: listener.local_addr().unwrap(), authority, inner: Arc::new(inner) };
+    async fn start(inner: Inner) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let sink = Self { at: listener.local_addr()?, inner: Arc::new(inner) };
         let server = sink.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                *server.inner.connections.lock().unwrap() += 1;
+                *held(&server.inner.connections) += 1;
                 let inner = server.inner.clone();
                 tokio::spawn(async move { Talk::new(inner).serve(stream).await });
             }
         });
-        sink
+        Ok(sink)
     }
 
     /// What the next connections meet, one each.
-    pub(crate) fn plan(&self, troubles: &[Trouble]) {
-        self.inner.plans.lock().unwrap().extend(troubles);
+    pub fn plan(&self, troubles: &[Trouble]) {
+        held(&self.inner.plans).extend(troubles);
     }
 
     /// What every connection meets from now on.
-    pub(crate) fn always(&self, trouble: Option<Trouble>) {
-        *self.inner.always.lock().unwrap() = trouble;
+    pub fn always(&self, trouble: Option<Trouble>) {
+        *held(&self.inner.always) = trouble;
     }
 
-    pub(crate) fn taken(&self) -> Vec<Taken> {
-        self.inner.taken.lock().unwrap().clone()
+    /// The letters so far, in the order in which they came.
+    pub fn taken(&self) -> Vec<Taken> {
+        held(&self.inner.taken).clone()
     }
 
-    pub(crate) fn connections(&self) -> u32 {
-        *self.inner.connections.lock().unwrap()
+    /// How often somebody connected.
+    pub fn connections(&self) -> u32 {
+        *held(&self.inner.connections)
     }
+}
+
+fn held<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One connection.
@@ -129,10 +128,10 @@ enum Ends {
 }
 
 impl Talk {
-    fn new(inner: Arc<Inner>) -> Talk {
-        let planned = inner.plans.lock().unwrap().pop_front();
-        let trouble = planned.or(*inner.always.lock().unwrap());
-        Talk { inner, trouble, encrypted: false, user: None }
+    fn new(inner: Arc<Inner>) -> Self {
+        let planned = held(&inner.plans).pop_front();
+        let trouble = planned.or(*held(&inner.always));
+        Self { inner, trouble, encrypted: false, user: None }
     }
 
     async fn serve(mut self, stream: tokio::net::TcpStream) {
@@ -143,7 +142,7 @@ impl Talk {
         }
         say(&mut stream, "220 sink ready").await;
         if let Ends::Encrypt = self.converse(&mut stream).await {
-            let tls = self.inner.tls.clone().unwrap();
+            let Some(tls) = self.inner.tls.clone() else { return };
             let Ok(encrypted) = tls.accept(stream.into_inner()).await else { return };
             self.encrypted = true;
             self.converse(&mut BufReader::new(encrypted)).await;
@@ -193,7 +192,7 @@ impl Talk {
                     let (from, to) = (from.clone(), to.clone());
                     let (encrypted, user) = (self.encrypted, self.user.clone());
                     let taken = Taken { from, to, data, encrypted, user };
-                    self.inner.taken.lock().unwrap().push(taken);
+                    held(&self.inner.taken).push(taken);
                     if self.trouble == Some(Trouble::TakeAndHangUp) {
                         return Ends::Gone;
                     }
