@@ -33,5 +33,6 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             name: "0002_leases_and_charges",
             sql: include_str!("../migrations/0002_leases_and_charges.sql"),
         },
+        Migration { name: "0003_pacing", sql: include_str!("../migrations/0003_pacing.sql") },
     ],
 );
