@@ -18,16 +18,14 @@ CREATE TABLE demand_report (
     -- The same of what was admitted.
     admitted_micros bigint      NOT NULL,
     admitted_count  bigint      NOT NULL,
-    -- Of the admissions that may still be charged, as of the report: expected charges, variance of their
-    -- sum (micro-units squared), largest price. Counts while the replica reports (`reported_at`).
-    live_micros     bigint      NOT NULL,
-    live_variance   float8      NOT NULL,
-    live_largest    bigint      NOT NULL,
+    -- Charges that came in time, and how long they took in all since their admission: the feedback lag.
+    settled_count   bigint      NOT NULL,
+    settled_seconds float8      NOT NULL,
     reported_at     timestamptz NOT NULL,
     CONSTRAINT demand_report_pkey PRIMARY KEY (account_no, campaign_no, day, replica),
     CONSTRAINT demand_report_is_not_negative CHECK (
         offered_micros >= 0 AND offered_count >= 0 AND admitted_micros >= 0 AND admitted_count >= 0
-        AND live_micros >= 0 AND live_variance >= 0 AND live_largest >= 0)
+        AND settled_count >= 0 AND settled_seconds >= 0)
 ) WITH (fillfactor = 60);
 
 CREATE INDEX demand_report_day ON demand_report (day);
