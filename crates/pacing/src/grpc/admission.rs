@@ -235,6 +235,7 @@ fn opportunity(request: &pb::AdmitRequest) -> Opportunity<'_> {
         id: &request.opportunity_id,
         campaign: request.campaign.strip_prefix(COLLECTION).unwrap_or_default(),
         max_price_micros: request.max_price_micros,
+        chance_ppm: request.charge_probability_ppm.and_then(|ppm| u32::try_from(ppm).ok()),
     }
 }
 
