@@ -269,7 +269,8 @@ impl World {
         let opportunity = Opportunity {
             id: &format!("o-{}", self.next_opportunity),
             campaign: &campaign.name,
-            max_price_micros: price, chance_ppm: None,
+            max_price_micros: price,
+            chance_ppm: None,
         };
         let moment = Moment::of(&self.clock);
         let view = self.replicas[replica].admission.view();
