@@ -104,18 +104,18 @@ CREATE TABLE pace_reading (
     -- ceiling), in parts of a million.
     own_rate_ppm        integer     NOT NULL,
     account_rate_ppm    integer     NOT NULL,
-    -- Why: 1 all traffic, 2 curve, 3 floor, 4 slew, 5 warm start, 6 hard stop, 7 as soon as possible,
-    -- 8 closed, 9 no budget.
+    -- Why: 1 all traffic, 2 curve, 3 floor, 4 slew, 5 warm start, 6 hard stop, 7 the last charge waits,
+    -- 8 as soon as possible, 9 closed, 10 no budget. Of the entity itself; where `rate_parts` is lower than
+    -- `own_rate_ppm` says, it is the account's ceiling that binds.
     why                 smallint    NOT NULL,
     -- 1 even, 2 traffic, 3 as soon as possible; null without a budget.
     mode                smallint,
-    -- H(d); null without a limit.
+    -- H(d), the day's target, what of it is due at `read_at` and at the horizon; null without a limit.
     limit_micros        bigint,
-    -- The day's target, what of it is due at `read_at` and at the horizon.
-    target_micros       bigint      NOT NULL,
-    due_micros          bigint      NOT NULL,
-    due_ahead_micros    bigint      NOT NULL,
-    -- Charged today, and expected of admissions that may still be charged.
+    target_micros       bigint,
+    due_micros          bigint,
+    due_ahead_micros    bigint,
+    -- Charged today, and expected of what was admitted and is not charged yet.
     charged_micros      bigint      NOT NULL,
     in_flight_micros    bigint      NOT NULL,
     -- Offered since midnight; expected up to the horizon if all were admitted.
@@ -129,7 +129,7 @@ CREATE TABLE pace_reading (
     latched             boolean     NOT NULL,
     CONSTRAINT pace_reading_pkey PRIMARY KEY (account_no, level, entity_no, read_at),
     CONSTRAINT pace_reading_level_is_known CHECK (level IN (1, 2)),
-    CONSTRAINT pace_reading_why_is_known CHECK (why BETWEEN 1 AND 9),
+    CONSTRAINT pace_reading_why_is_known CHECK (why BETWEEN 1 AND 10),
     CONSTRAINT pace_reading_mode_is_known CHECK (mode IN (1, 2, 3)),
     CONSTRAINT pace_reading_rates_are_shares CHECK (
         rate_parts BETWEEN 0 AND 4294967295 AND own_rate_ppm BETWEEN 0 AND 1000000
@@ -184,14 +184,14 @@ CREATE TABLE suspension (
     began_at      timestamptz NOT NULL,
     -- Null while it lasts.
     ended_at      timestamptz,
-    -- 1 midnight, 2 a change of the budget, 3 money that was reserved came back.
+    -- 1 midnight, 2 a change of the budget.
     ended_by      smallint,
     CONSTRAINT suspension_pkey PRIMARY KEY (account_no, level, entity_no, suspension_no),
     CONSTRAINT suspension_level_is_known CHECK (level IN (1, 2)),
     CONSTRAINT suspension_reason_is_known CHECK (reason IN (1, 2)),
     CONSTRAINT suspension_ends_after_it_began CHECK (ended_at >= began_at),
     CONSTRAINT suspension_end_is_whole CHECK (num_nonnulls(ended_at, ended_by) IN (0, 2)),
-    CONSTRAINT suspension_end_is_known CHECK (ended_by IN (1, 2, 3))
+    CONSTRAINT suspension_end_is_known CHECK (ended_by IN (1, 2))
 );
 
 CREATE UNIQUE INDEX suspension_one_at_a_time ON suspension (account_no, level, entity_no)
