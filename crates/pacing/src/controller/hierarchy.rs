@@ -33,13 +33,13 @@ impl Share {
 }
 
 /// ρ for what the account may spend over the horizon, `budget_ahead`: the largest that keeps
-/// within it. `None` where all campaigns at their own rates do: the account throttles nobody.
+/// within it. Infinite where all campaigns at their own rates do: the account throttles nobody.
 ///
 /// Sorts `campaigns` in place, O(n log n), and allocates nothing.
-pub fn ceiling(campaigns: &mut [Share], budget_ahead: f64) -> Option<f64> {
+pub fn ceiling(campaigns: &mut [Share], budget_ahead: f64) -> f64 {
     let own: f64 = campaigns.iter().map(|share| share.rate * share.demand).sum();
     if own <= budget_ahead {
-        return None;
+        return f64::INFINITY;
     }
     let budget = budget_ahead.max(0.0);
     campaigns.sort_unstable_by(|a, b| a.breakpoint().total_cmp(&b.breakpoint()));
@@ -52,5 +52,5 @@ pub fn ceiling(campaigns: &mut [Share], budget_ahead: f64) -> Option<f64> {
         settled += share.rate * share.demand;
         rising -= share.weight * share.demand;
     }
-    Some(if rising > 0.0 { ((budget - settled) / rising).max(0.0) } else { 0.0 })
+    if rising > 0.0 { ((budget - settled) / rising).max(0.0) } else { 0.0 }
 }
