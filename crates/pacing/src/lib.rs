@@ -9,6 +9,7 @@ pub mod calendar;
 pub mod campaigns;
 pub mod charges;
 pub mod config;
+pub mod controller;
 mod grpc;
 pub mod leases;
 pub mod replicas;

@@ -1,0 +1,391 @@
+//! The controller: the admission rate of one entity, every five seconds (section 3).
+//!
+//! ```text
+//! track = (C(t+h) − S − I) / D̂(t, t+h)      what the curve leaves for the horizon h
+//! rest  = (C(end) − S − I) / D̂(t, end)      what the day leaves for its rest
+//! p     = clip((1 − β)·max(track, 0) + β·rest, p_min, 1),   β = ¼
+//! ```
+//!
+//! h = 45 minutes or what is left of the window, and at least three feedback lags. `track` is a
+//! proportional law with feed-forward: the error decays as e' = −e/h, without overshoot for a
+//! feedback lag below h/e. There is no integrator, hence no wind-up, and no division by spend.
+//!
+//! Beyond the design, and why:
+//! * The quarter of `rest`. It yields to a flash crowd (the traffic-proportional ideal spends more
+//!   in it; the plan alone does not), and it is a floor in proportion to the money: after an
+//!   overshoot `track` is 0 for a while and `rest` keeps some delivery, so there is no black-out.
+//! * D̂ near and far have different factors. The near one follows the last two hours, because what
+//!   is wrong in the near demand is felt at once; the far one is the day's factor shrunk by six
+//!   average hours, because a busy morning says little about the evening.
+//! * p_min is at most a tenth of what the plan asks for on average. A fixed 0.002 of 40 000
+//!   opportunities is 80 charges, more than a small budget has.
+//! * Where the target is few charges (R-137) and the limit itself is near, the last charge waits
+//!   until the curve asks for it. The feedback law is off by two thirds of a charge and so would
+//!   end one day in six before 23:00.
+//!
+//! Not here: limits. Whatever the rate says, slices end at H(d).
+
+use adspend_common::time::Day;
+
+use super::curve::{Mode, Profile};
+use super::demand::{self, day_factor};
+use super::{DAY_SECONDS, few};
+
+/// The horizon h.
+pub const HORIZON_SECONDS: f64 = 45.0 * 60.0;
+/// h is at least so many feedback lags.
+const LAGS_IN_HORIZON: f64 = 3.0;
+/// The share of the law that divides what the day leaves by its rest, β.
+const REST_SHARE: f64 = 0.25;
+/// Delivery stays observable while there is money.
+pub const RATE_MIN: f64 = 0.002;
+/// ... and is at most this share of the day's average rate.
+const RATE_MIN_OF_AVERAGE: f64 = 0.1;
+/// The rate of an entity whose level is not known.
+pub const RATE_UNKNOWN: f64 = 0.05;
+/// Full traffic is entered when the money is worth so much of the rest's demand, on so many ticks.
+const LATCH_ENTER: f64 = 1.05;
+const LATCH_TICKS: u8 = 2;
+/// ... and left below this.
+const LATCH_LEAVE: f64 = 1.0;
+/// Per tick the rate may rise by this share of itself or by this much, whichever is more.
+const SLEW_SHARE: f64 = 0.1;
+const SLEW_STEP: f64 = 0.02;
+/// The memory of the near demand factor.
+const NEAR_SECONDS: f64 = 7_200.0;
+/// Opportunities that make the near factor worth half of what it sees, within (0.1, 1) hours.
+const NEAR_PRIOR_OPPORTUNITIES: f64 = 100.0;
+/// Average hours that shrink the far demand factor.
+const FAR_PRIOR_HOURS: f64 = 6.0;
+/// Demand is never taken below this share of one charge.
+const DEMAND_FLOOR_CHARGES: f64 = 0.25;
+
+/// What is planned for an entity and a day. Every replica has the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DayPlan {
+    /// The Moscow day.
+    pub day: Day,
+    /// T_d, what the day is to spend; infinite without a limit. Micro-units.
+    pub target: f64,
+    /// H_d, what it may spend; infinite without a limit. Micro-units.
+    pub ceiling: f64,
+    /// Today's demand over the open minutes; shares of the week where the level is not known.
+    pub profile: Profile,
+    /// How the target is laid over the day.
+    pub mode: Mode,
+    /// Whether the profile is money. False for a new entity: its level is learned from the day.
+    pub level_known: bool,
+    /// What one charge is on average, micro-units; 0 when not known.
+    pub charge: f64,
+    /// Where the curve begins: midnight with nothing spent, or the last change of the budget.
+    pub base: Base,
+}
+
+/// The point from which the curve runs to the target.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Base {
+    /// Second of the day.
+    pub second: f64,
+    /// What was spent by then, in flight included.
+    pub spent: f64,
+}
+
+impl DayPlan {
+    /// C(t): what is due by a second. Re-based, so that a change in mid-day is no catch-up burst.
+    pub fn due(&self, second: f64) -> f64 {
+        let Base { second: from, spent } = self.base;
+        if !self.target.is_finite() {
+            return self.target;
+        }
+        let target = self.target.max(spent);
+        if self.mode == Mode::Asap {
+            return target;
+        }
+        let gone = self.profile.share(self.mode, from);
+        let share = self.profile.share(self.mode, second);
+        if gone >= 1.0 {
+            return if second > from { target } else { spent };
+        }
+        spent + (target - spent) * ((share - gone) / (1.0 - gone)).clamp(0.0, 1.0)
+    }
+
+    /// A change of the budget: a new target and ceiling, and the curve begins again at what is
+    /// spent now. No event of the day takes the target below what is spent.
+    pub fn change(&mut self, now: f64, target: f64, ceiling: f64, totals: &Totals) {
+        let spent = totals.committed();
+        self.base = Base { second: now, spent };
+        self.target = target.max(spent);
+        self.ceiling = ceiling;
+    }
+}
+
+/// What an entity has done since midnight, over all replicas. Micro-units, κ applied.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Totals {
+    /// S, charged to this day.
+    pub charged: f64,
+    /// I, expected still to be charged for what was admitted ([`super::inflight`]).
+    pub in_flight: f64,
+    /// What was offered, admitted or not.
+    pub offered: f64,
+    /// What the profile expected where demand could be seen: [`Profile::until`] of now, or
+    /// [`Profile::seen_until`] after a pause or for an entity that began in mid-day.
+    pub expected: f64,
+    /// How many opportunities were offered.
+    pub opportunities: f64,
+    /// Seconds in which demand could be seen.
+    pub seen_seconds: f64,
+    /// How long a charge takes to be counted, seconds.
+    pub feedback_lag_seconds: f64,
+}
+
+impl Totals {
+    /// S + I.
+    pub fn committed(&self) -> f64 {
+        self.charged + self.in_flight
+    }
+}
+
+/// What decided a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// No limit, or money enough for all that is expected.
+    AllTraffic,
+    /// The curve.
+    Curve,
+    /// The least that keeps delivery observable.
+    Floor,
+    /// The rate may not rise faster.
+    Slew,
+    /// How much is offered is not known yet.
+    WarmStart,
+    /// The limit is used up.
+    HardStop,
+    /// The last charge of a small budget waits for its time (R-137).
+    LastCharge,
+    /// As soon as possible: only the limit stops it.
+    Asap,
+    /// Outside the window.
+    Closed,
+}
+
+/// One tick's result, with what explains it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reading {
+    /// The rate, 0..=1.
+    pub rate: f64,
+    /// T_d.
+    pub target: f64,
+    /// C(t).
+    pub due: f64,
+    /// C(t + h).
+    pub due_ahead: f64,
+    /// D̂(t, t + h).
+    pub demand_ahead: f64,
+    /// What may be spent over the horizon: for the account's ceiling over its campaigns
+    /// ([`super::hierarchy::ceiling`]). Infinite when nothing is throttled.
+    pub budget_ahead: f64,
+    /// S.
+    pub charged: f64,
+    /// I.
+    pub in_flight: f64,
+    /// r(t) of the near demand; of a new entity, its learned level.
+    pub day_factor: f64,
+    /// Whether all traffic is let through until the money is worth less than the rest's demand.
+    pub latched: bool,
+    /// What decided the rate.
+    pub bound: Why,
+}
+
+/// The state of one entity between ticks: under a hundred bytes, no allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Pacer {
+    day: Option<Day>,
+    rate: f64,
+    latched: bool,
+    votes: u8,
+    now: f64,
+    offered: f64,
+    expected: f64,
+    near_offered: f64,
+    near_expected: f64,
+}
+
+/// Demand ahead, and what it was multiplied by.
+#[derive(Debug, Clone, Copy)]
+struct Ahead {
+    horizon_end: f64,
+    near: f64,
+    rest: f64,
+    factor: f64,
+    /// Whether anything is known of the level.
+    known: bool,
+}
+
+impl Pacer {
+    /// A pacer that has seen nothing: after a start, or for a new entity.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The rate from `now` (seconds of the plan's day) to the next tick.
+    pub fn tick(&mut self, now: f64, plan: &DayPlan, totals: &Totals) -> Reading {
+        let first = self.day != Some(plan.day);
+        self.observe(first, now, plan, totals);
+        let ahead = self.ahead(now, plan, totals);
+        let mut reading = Reading {
+            rate: self.rate,
+            target: plan.target,
+            due: plan.due(now),
+            due_ahead: plan.due(ahead.horizon_end),
+            demand_ahead: ahead.near,
+            budget_ahead: f64::INFINITY,
+            charged: totals.charged,
+            in_flight: totals.in_flight,
+            day_factor: ahead.factor,
+            latched: self.latched,
+            bound: Why::Curve,
+        };
+        let (rate, bound) = self.decide(first, now, plan, totals, &ahead, &reading);
+        self.rate = rate;
+        reading.rate = rate;
+        reading.bound = bound;
+        reading.latched = self.latched;
+        if rate < 1.0 {
+            reading.budget_ahead = rate * ahead.near;
+        }
+        reading
+    }
+
+    fn decide(
+        &mut self,
+        first: bool,
+        now: f64,
+        plan: &DayPlan,
+        totals: &Totals,
+        ahead: &Ahead,
+        reading: &Reading,
+    ) -> (f64, Why) {
+        let committed = totals.committed();
+        if plan.ceiling <= committed {
+            return (0.0, Why::HardStop);
+        }
+        if !plan.target.is_finite() {
+            return (1.0, Why::AllTraffic);
+        }
+        if plan.mode == Mode::Asap {
+            return (1.0, Why::Asap);
+        }
+        let end = plan.profile.window().end_second();
+        let left = plan.due(DAY_SECONDS) - committed;
+        if !ahead.known {
+            self.latched = false;
+            return (RATE_UNKNOWN, Why::WarmStart);
+        }
+        let track = (reading.due_ahead - committed) / ahead.near;
+        let rest = left / ahead.rest;
+        self.latch(first, rest);
+        if now >= end {
+            return (rest.clamp(0.0, 1.0), Why::Closed);
+        }
+        if self.latched {
+            return self.slewed(first, 1.0, Why::AllTraffic);
+        }
+        if self.last_charge_waits(plan, totals, reading) {
+            return (0.0, Why::LastCharge);
+        }
+        let floor = RATE_MIN.min(RATE_MIN_OF_AVERAGE * plan.target / ahead.rest);
+        let law = (1.0 - REST_SHARE) * track.clamp(0.0, 2.0) + REST_SHARE * rest;
+        if law < floor {
+            return (floor.clamp(0.0, 1.0), Why::Floor);
+        }
+        let bound = if law >= 1.0 { Why::AllTraffic } else { Why::Curve };
+        self.slewed(first, law.min(1.0), bound)
+    }
+
+    /// The rate may fall freely and rises by steps; the first one of a day stands as it is.
+    fn slewed(&self, first: bool, rate: f64, bound: Why) -> (f64, Why) {
+        let most = self.rate + (SLEW_SHARE * self.rate).max(SLEW_STEP);
+        if first || rate <= most { (rate, bound) } else { (most, Why::Slew) }
+    }
+
+    /// Full traffic while the money is worth the rest's demand, with hysteresis. The day's first
+    /// tick needs no second vote: it would throttle what is not scarce.
+    fn latch(&mut self, first: bool, worth: f64) {
+        if first {
+            self.latched = worth >= LATCH_LEAVE;
+            self.votes = 0;
+        } else if self.latched {
+            self.latched = worth >= LATCH_LEAVE;
+            self.votes = 0;
+        } else if worth >= LATCH_ENTER {
+            self.votes += 1;
+            self.latched = self.votes >= LATCH_TICKS;
+        } else {
+            self.votes = 0;
+        }
+    }
+
+    fn last_charge_waits(&self, plan: &DayPlan, totals: &Totals, reading: &Reading) -> bool {
+        let committed = totals.committed();
+        few::is_few(plan.target, plan.charge)
+            && plan.ceiling - committed < 2.0 * plan.charge
+            && reading.due < committed + plan.charge / 2.0
+    }
+
+    /// Takes in what was offered since the last tick.
+    fn observe(&mut self, first: bool, now: f64, plan: &DayPlan, totals: &Totals) {
+        let started = self.day.is_none();
+        if first {
+            (self.day, self.now, self.offered, self.expected) = (Some(plan.day), 0.0, 0.0, 0.0);
+        }
+        if started {
+            // After a restart the day so far stands for the last two hours.
+            let two_hours = plan.profile.average_hour() * NEAR_SECONDS / 3_600.0;
+            let share = if totals.expected > two_hours { two_hours / totals.expected } else { 1.0 };
+            self.near_offered = totals.offered * share;
+            self.near_expected = totals.expected * share;
+        } else {
+            let keep = (-(now - self.now).max(0.0) / NEAR_SECONDS).exp();
+            let offered = (totals.offered - self.offered).max(0.0);
+            let expected = (totals.expected - self.expected).max(0.0);
+            self.near_offered = self.near_offered * keep + offered;
+            self.near_expected = self.near_expected * keep + expected;
+        }
+        (self.now, self.offered, self.expected) = (now, totals.offered, totals.expected);
+    }
+
+    fn ahead(&self, now: f64, plan: &DayPlan, totals: &Totals) -> Ahead {
+        let end = plan.profile.window().end_second();
+        let horizon = HORIZON_SECONDS.max(LAGS_IN_HORIZON * totals.feedback_lag_seconds);
+        let horizon_end = (now + horizon).min(end.max(now));
+        let near = plan.profile.between(now, horizon_end);
+        let far = plan.profile.between(horizon_end, end);
+        let (factor, far_factor, known) = self.factors(plan, totals);
+        let floor = (DEMAND_FLOOR_CHARGES * plan.charge).max(1.0);
+        let near = (factor * near).max(floor);
+        Ahead { horizon_end, near, rest: near + far_factor * far, factor, known }
+    }
+
+    /// Factors of near and far demand, and whether the level is known.
+    fn factors(&self, plan: &DayPlan, totals: &Totals) -> (f64, f64, bool) {
+        let hour = plan.profile.average_hour();
+        if plan.level_known {
+            let seen = if totals.offered > 0.0 {
+                // Opportunities of an average hour, at today's mean price.
+                NEAR_PRIOR_OPPORTUNITIES * totals.offered / totals.opportunities.max(1.0) / hour
+            } else {
+                1.0
+            };
+            let near =
+                day_factor(self.near_offered, self.near_expected, hour * seen.clamp(0.1, 1.0));
+            let far = day_factor(totals.offered, totals.expected, hour * FAR_PRIOR_HOURS);
+            return (near, far, true);
+        }
+        let seen = totals.seen_seconds >= demand::KNOWN_SECONDS
+            || totals.opportunities >= demand::KNOWN_OPPORTUNITIES;
+        let level =
+            if self.near_expected > 0.0 { self.near_offered / self.near_expected } else { 0.0 };
+        (level, level, seen && self.near_expected > 0.0)
+    }
+}
