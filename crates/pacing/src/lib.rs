@@ -12,6 +12,7 @@ pub mod config;
 pub mod controller;
 mod grpc;
 pub mod leases;
+pub mod pacer;
 pub mod replicas;
 pub mod reports;
 pub mod requests;

@@ -63,6 +63,8 @@ pub struct Entity {
     /// Two places, so that a new slice is open before the old one is closed.
     slices: [Slice; 2],
     hours: ArcSwapOption<Hours>,
+    /// Counts changes of standing and hours.
+    version: AtomicU32,
     refusal: ArcSwapOption<Refusal>,
     /// The smallest and the largest price that found too little, since the owner last looked.
     least_unmet: AtomicI64,
@@ -124,6 +126,7 @@ impl Entity {
             least_unmet: AtomicI64::new(i64::MAX),
             most_unmet: AtomicI64::new(0),
             hours: ArcSwapOption::empty(),
+            version: AtomicU32::new(0),
             refusal: ArcSwapOption::empty(),
             account_no,
             campaign_no,
@@ -165,6 +168,22 @@ impl Entity {
 
     pub(super) fn set_tenant_no(&self, tenant_no: u32) {
         self.tenant_no.store(tenant_no, Ordering::Relaxed);
+    }
+
+    /// The directory was told of it again: whatever was derived from it may be old.
+    pub(super) fn note_change(&self) {
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Grows with every change of standing or hours.
+    pub fn version(&self) -> u32 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Whether its hours and dates let it serve now.
+    pub fn is_open(&self, moment: &Moment) -> bool {
+        let Some(hours) = self.hours() else { return true };
+        hours.as_ref().is_none_or(|hours| hours.shut(moment).is_none())
     }
 
     /// Its schedule; `None` when it always serves.

@@ -274,8 +274,12 @@ impl Admission {
                 continue;
             };
             entity.set_tenant_no(registry.tenant_no(&facts.tenant));
+            let before = (entity.standing(), entity.schedule());
             entity.set_standing(facts.standing);
             entity.set_hours(Hours::of(&facts.schedule, day));
+            if before != (entity.standing(), entity.schedule()) {
+                entity.note_change();
+            }
         }
         if before != (registry.entities.len(), registry.tenants.len()) {
             let directory = Directory::new(registry.entities.clone(), registry.tenants.clone());

@@ -298,6 +298,7 @@ pub async fn change(
     let answer = db::retry("budgets.change", ATTEMPTS, once).await?;
     // What this replica was refused under the old figure it may ask for again.
     services.leases.budget_changed(owner.entity);
+    services.pacer.hurry();
     Ok(answer)
 }
 

@@ -36,12 +36,12 @@ impl Ask {
         (self.entity.account_no, self.entity.campaign_no)
     }
 
-    fn campaign(&self) -> budgets::Entity {
+    pub(super) fn campaign(&self) -> budgets::Entity {
         let account = AccountNo(self.entity.account_no);
         budgets::Entity::campaign(account, CampaignNo(self.entity.campaign_no))
     }
 
-    fn account(&self) -> budgets::Entity {
+    pub(super) fn account(&self) -> budgets::Entity {
         budgets::Entity::account(AccountNo(self.entity.account_no))
     }
 }

@@ -23,15 +23,18 @@
 //!    crash at any point asks again with the same request id and holds nothing twice.
 //!
 //! Files beyond mod, rules and store: `grant` and `books` are the two transactions, `owner` is the
-//! memory, `refill` and `exchange` the loops over it, `holds` the treasurer.
+//! memory, `refill` and `exchange` the loops over it, `holds` the treasurer; `reached` collects limits
+//! that are used up, for the pacer.
 //!
-//! Not here: charges (they move reserved to charged under the same locks), the admission rate.
+//! Not here: charges (they move reserved to charged under the same locks), the admission rate
+//! (`pacer`).
 
 mod books;
 mod exchange;
 mod grant;
 mod holds;
 mod owner;
+mod reached;
 mod refill;
 mod rules;
 #[cfg(test)]
@@ -55,6 +58,7 @@ use crate::budgets;
 use crate::calendar::policy::Level;
 use crate::replicas;
 
+pub use reached::{Reached, Stopped};
 pub use settings::Settings;
 
 use owner::Memory;
@@ -94,6 +98,7 @@ pub struct Leases {
     granting: tokio::sync::Mutex<()>,
     hunger: Notify,
     need_of_money: Notify,
+    reached: Reached,
 }
 
 impl Leases {
@@ -112,12 +117,18 @@ impl Leases {
             granting: tokio::sync::Mutex::default(),
             hunger: Notify::new(),
             need_of_money: Notify::new(),
+            reached: Reached::default(),
         })
     }
 
     /// Somebody waits for a slice: do not wait for the tick.
     pub fn hurry(&self) {
         self.hunger.notify_one();
+    }
+
+    /// The limits that this replica finds reached.
+    pub fn reached(&self) -> Reached {
+        self.reached.clone()
     }
 
     /// How long a caller may wait for a cold entity.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::Leases;
 use super::grant::{self, Answer, Answers, Ask, Frame, Stop};
 use super::owner::{Memory, Question, Verdict, micros};
+use super::reached::Stopped;
 use super::rules::Bound;
 use super::store::SliceKey;
 use crate::admission::slice::Terms;
@@ -120,6 +121,16 @@ impl Leases {
 
     fn refuse(&self, memory: &mut Memory, frame: &Frame, ask: &Ask, stop: &Stop) {
         let (entity, least_micros) = (&ask.entity, ask.need.least_micros);
+        if let Bound::Limit { level, by_week, limit_micros, used_micros, may_come_back: false } =
+            stop.bound
+        {
+            let whose = match level {
+                Level::Campaign => ask.campaign(),
+                Level::Account => ask.account(),
+            };
+            let stopped = Stopped { day: frame.day, by_week, limit_micros, used_micros };
+            self.reached.note(whose, stopped);
+        }
         let now = Instant::now();
         let verdict = verdict_of(memory, entity);
         if stop.bound == Bound::Funds {

@@ -111,8 +111,7 @@ impl Sights {
             // What is charged here may have been admitted elsewhere; then it is said elsewhere.
             let Some(sight) = self.by_key.get_mut(&key) else { continue };
             let took = lag.count as f64 * slice_life.as_secs_f64() - lag.left_seconds;
-            sight.sums.settled_count =
-                sight.sums.settled_count.saturating_add_unsigned(lag.count);
+            sight.sums.settled_count = sight.sums.settled_count.saturating_add_unsigned(lag.count);
             sight.sums.settled_seconds += took.max(0.0);
             sight.is_news = true;
         }
