@@ -7,17 +7,25 @@ use super::super::TICK_SECONDS;
 use super::super::inflight::{self, Live};
 use super::{TICKS, World};
 
+/// A hold's life in parts, for the dearest of the live ones.
+const LARGEST_PARTS: usize = 6;
+
 #[derive(Debug)]
 pub(super) struct Holds {
     probability: f64,
     certain: bool,
-    largest: f64,
+    /// The most that one may cost.
+    dearest: f64,
+    /// The dearest price of each sixth of a hold's life, newest first.
+    largest: [f64; LARGEST_PARTS + 1],
     /// Per tick, what is left of the ordinary and of the long sum.
     keep: [f64; 2],
     share: [f64; 2],
     /// Σ π·c and Σ π·c² (for π small, V), each in its two sums.
     expected: [f64; 2],
     squares: [f64; 2],
+    /// Σ π, likewise.
+    chances: [f64; 2],
     /// Charges by the tick in which they arrive, and those after midnight.
     arriving: Vec<f64>,
     after: f64,
@@ -45,11 +53,13 @@ impl Holds {
         let mut holds = Self {
             probability: charging.probability,
             certain,
-            largest: world.most_price(),
+            dearest: world.most_price(),
+            largest: [0.0; LARGEST_PARTS + 1],
             keep,
             share,
             expected: [0.0; 2],
             squares: [0.0; 2],
+            chances: [0.0; 2],
             arriving: vec![0.0; ticks],
             after: 0.0,
             late: 0.0,
@@ -73,11 +83,18 @@ impl Holds {
         if self.certain {
             return 0.0;
         }
-        for (sums, keep) in self.expected.iter_mut().zip(&mut self.squares).zip(self.keep) {
-            *sums.0 *= keep;
-            *sums.1 *= keep;
+        for sums in [&mut self.expected, &mut self.squares, &mut self.chances] {
+            for (sum, keep) in sums.iter_mut().zip(self.keep) {
+                *sum *= keep;
+            }
         }
         let hold = (self.hold_seconds / TICK_SECONDS) as usize;
+        if tick.is_multiple_of((hold / LARGEST_PARTS).max(1)) {
+            self.largest.rotate_right(1);
+            if let Some(newest) = self.largest.first_mut() {
+                *newest = 0.0;
+            }
+        }
         let expired = tick.checked_sub(hold).and_then(|tick| self.reserved_by_tick.get(tick));
         self.reserved = (self.reserved - expired.copied().unwrap_or(0.0)).max(0.0);
         self.measure();
@@ -98,15 +115,20 @@ impl Holds {
     }
 
     pub(super) fn admit(&mut self, tick: usize, price: f64, charge: Option<f64>) {
-        for (index, share) in self.share.iter().enumerate() {
-            if let (Some(mean), Some(square)) =
-                (self.expected.get_mut(index), self.squares.get_mut(index))
-            {
-                *mean += self.probability * price * share;
-                *square += self.probability * price * price * share;
+        let mean = self.probability * price;
+        for (sums, value) in [
+            (&mut self.expected, mean),
+            (&mut self.squares, mean * price),
+            (&mut self.chances, self.probability),
+        ] {
+            for (sum, share) in sums.iter_mut().zip(self.share) {
+                *sum += value * share;
             }
         }
         self.reserved += price;
+        if let Some(newest) = self.largest.first_mut() {
+            *newest = newest.max(price);
+        }
         if let Some(reserved) = self.reserved_by_tick.get_mut(tick) {
             *reserved += price;
         }
@@ -122,8 +144,8 @@ impl Holds {
         }
     }
 
-    pub(super) fn live(&self) -> Live {
-        self.live_with(0.0)
+    pub(super) fn expected(&self) -> f64 {
+        if self.probability >= 1.0 { self.outstanding } else { self.aged() }
     }
 
     /// Charged after midnight to the day.
@@ -137,13 +159,13 @@ impl Holds {
     }
 
     fn live_with(&self, price: f64) -> Live {
-        let open = if self.probability >= 1.0 { self.outstanding } else { self.aged() };
-        let expected = open + self.probability * price;
+        let expected = self.expected() + self.probability * price;
         let squares = self.squares.iter().sum::<f64>() + self.probability * price * price;
         Live {
             expected,
             variance: squares * (1.0 - self.probability),
-            largest: self.largest,
+            largest: self.largest.iter().fold(price, |most, part| most.max(*part)),
+            chances: (self.chances.iter().sum::<f64>() + self.probability),
             reserved: self.reserved + price,
         }
     }
@@ -154,7 +176,7 @@ impl Holds {
 
     /// Bernstein's margin is quick and never below the one that counts.
     fn measure(&mut self) {
-        let live = self.live_with(self.largest);
+        let live = self.live_with(self.dearest);
         self.margin = if live.variance > 0.0 {
             inflight::bernstein(live.variance, live.largest)
         } else {

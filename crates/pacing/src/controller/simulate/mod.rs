@@ -91,6 +91,8 @@ pub struct Day<'a> {
     arrivals: Arrivals,
     holds: Holds,
     few: Option<Accumulator>,
+    /// Where the day begins in the world's series.
+    first_minute: usize,
     tick: usize,
     totals: Totals,
     /// S as it truly is; the controller sees it `feedback_lag_seconds` later.
@@ -114,6 +116,7 @@ impl<'a> Day<'a> {
                 ..Totals::default()
             },
             few,
+            first_minute: number * world::MINUTES_PER_DAY,
             tick: 0,
             charged: 0.0,
             world,
@@ -197,13 +200,15 @@ impl<'a> Day<'a> {
         let lag = (self.world.feedback_lag_seconds / TICK_SECONDS) as usize;
         let seen = self.history.len().checked_sub(lag + 1).and_then(|at| self.history.get(at));
         self.totals.charged = seen.copied().unwrap_or(0.0);
-        self.totals.in_flight = self.holds.live().expected;
+        self.totals.in_flight = self.holds.expected();
         self.totals.expected = self.plan.profile.until(now);
         self.totals.seen_seconds = self.plan.profile.window().open_seconds_until(now);
         let out = self.charged + self.world.least_price() > self.plan.ceiling;
         self.watch.tick(second, open, out);
         if self.tick.is_multiple_of(TICKS_PER_MINUTE) {
-            self.watch.minute(rate, self.charged, self.plan.due(now));
+            let minute = self.tick / TICKS_PER_MINUTE - 1;
+            let expected = if open { self.world.expected(self.first_minute + minute) } else { 0.0 };
+            self.watch.minute(rate, self.charged, self.plan.due(now), expected);
         }
     }
 

@@ -12,6 +12,8 @@ const GAP_OPPORTUNITIES: u32 = 50;
 pub struct Minute {
     /// What all that was offered would be expected to cost, micro-units.
     pub offered: f64,
+    /// The same as the world's series had it: without the luck of single arrivals.
+    pub expected: f64,
     /// Opportunities offered.
     pub opportunities: u32,
     /// Of them admitted.
@@ -107,8 +109,8 @@ impl Watch {
         self.admitted_in_tick = false;
     }
 
-    pub(super) fn minute(&mut self, rate: f64, charged: f64, due: f64) {
-        self.minutes.push(Minute { rate, charged, due, ..self.running });
+    pub(super) fn minute(&mut self, rate: f64, charged: f64, due: f64, expected: f64) {
+        self.minutes.push(Minute { rate, charged, due, expected, ..self.running });
         self.running = Minute::default();
     }
 
@@ -131,7 +133,7 @@ impl Watch {
             demand,
             possible,
             utilisation: if possible > 0.0 { spent / possible } else { 1.0 },
-            rmse_hindsight: hindsight(&self.minutes, demand, possible),
+            rmse_hindsight: hindsight(&self.minutes, possible),
             rmse_plan: against_plan(&self.minutes, possible),
             early_stop_second: self.early_stop_second,
             rate_change: changes.sum::<f64>() / (DAY_SECONDS / 60.0),
@@ -145,11 +147,12 @@ impl Watch {
     }
 }
 
-fn hindsight(minutes: &[Minute], demand: f64, possible: f64) -> f64 {
-    let mut offered = 0.0;
+fn hindsight(minutes: &[Minute], possible: f64) -> f64 {
+    let all: f64 = minutes.iter().map(|minute| minute.expected).sum();
+    let mut expected = 0.0;
     root_mean_square(minutes, possible, |minute| {
-        offered += minute.offered;
-        minute.charged - possible * offered / demand
+        expected += minute.expected;
+        minute.charged - possible * expected / all
     })
 }
 

@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 
 use super::TICKS_PER_MINUTE;
 
-const MINUTES_PER_DAY: usize = 1_440;
+pub(super) const MINUTES_PER_DAY: usize = 1_440;
 /// From this mean on a Poisson count is drawn as a rounded normal one.
 const NORMAL_FROM: f64 = 30.0;
 
