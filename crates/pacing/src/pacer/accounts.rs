@@ -446,7 +446,7 @@ fn why(why: Why) -> i16 {
         Why::Slew => 4,
         Why::WarmStart => 5,
         Why::HardStop => 6,
-        Why::LastCharge => 7,
+        Why::Waits => 7,
         Why::Asap => 8,
         Why::Closed => 9,
     }
