@@ -138,31 +138,25 @@ CREATE TABLE pace_reading (
 
 CREATE INDEX pace_reading_read ON pace_reading USING brin (read_at);
 
--- The course of a day, a row an hour: arrays with an element a minute (element 1 is minute 0), each the sum
--- since Moscow midnight at the end of its minute. Written once a minute for entities that changed in it. An
--- element that is null or beyond the array says: as the minute before, and 0 at midnight. Kept for eight
+-- The course of a day, a row an hour, written once a minute for entities that changed in it. Kept for eight
 -- weeks: 1 344 rows an entity, found by the key and never toasted.
+--
+-- `minutes` is sixty records of 44 bytes, big-endian, as int8send and int4send make them. Five of 8 bytes:
+-- charged, offered (micro-units), offered, admitted (opportunities), each the sum since Moscow midnight at
+-- the end of the minute; then what was due by the day's curve (-1: none). One of 4: the rate in parts of a
+-- million. A minute that is all ff was not written: it was as the minute before, and 0 at midnight. Bytes
+-- and not arrays, because the server sends eight weeks in 5 ms so, and in 40 ms element by element.
 CREATE TABLE pace_hour (
-    account_no      bigint      NOT NULL,
-    level           smallint    NOT NULL,
-    entity_no       bigint      NOT NULL,
-    hour            timestamptz NOT NULL,
-    charged_micros  bigint[]    NOT NULL,
-    offered_micros  bigint[]    NOT NULL,
-    offered_count   bigint[]    NOT NULL,
-    admitted_count  bigint[]    NOT NULL,
-    -- Not sums but as of the minute: what was due by the day's curve (null: none), and the rate in parts
-    -- of a million.
-    due_micros      bigint[]    NOT NULL,
-    rate_ppm        integer[]   NOT NULL,
+    account_no  bigint      NOT NULL,
+    level       smallint    NOT NULL,
+    entity_no   bigint      NOT NULL,
+    hour        timestamptz NOT NULL,
+    minutes     bytea       NOT NULL,
     -- Late charges since midnight as of the last minute written: for the late reserve.
-    late_micros     bigint      NOT NULL,
+    late_micros bigint      NOT NULL,
     CONSTRAINT pace_hour_pkey PRIMARY KEY (account_no, level, entity_no, hour),
     CONSTRAINT pace_hour_level_is_known CHECK (level IN (1, 2)),
-    CONSTRAINT pace_hour_has_minutes CHECK (
-        cardinality(charged_micros) <= 60 AND cardinality(offered_micros) <= 60
-        AND cardinality(offered_count) <= 60 AND cardinality(admitted_count) <= 60
-        AND cardinality(due_micros) <= 60 AND cardinality(rate_ppm) <= 60)
+    CONSTRAINT pace_hour_has_minutes CHECK (octet_length(minutes) = 2640)
 ) WITH (fillfactor = 90, toast_tuple_target = 8160);
 
 CREATE INDEX pace_hour_hour ON pace_hour USING brin (hour);

@@ -74,7 +74,7 @@ impl Minute {
     }
 }
 
-// An element beyond the end lengthens the array with nulls, which say "as before".
+// A minute is a record of 44 bytes; the migration says of what. One that is all ff was not written.
 const CARRY_HOURS: &str = "-- pacer.carry_hours
 WITH seen AS (
     SELECT account_no, campaign_no, sum(offered_micros)::bigint AS offered_micros,
@@ -90,16 +90,14 @@ WITH seen AS (
         sum(admitted_count)::bigint, max(reported_at)
     FROM seen GROUP BY account_no
 )
-INSERT INTO pace_hour AS p (account_no, level, entity_no, hour, charged_micros, offered_micros,
-    offered_count, admitted_count, due_micros, rate_ppm, late_micros)
+INSERT INTO pace_hour AS p (account_no, level, entity_no, hour, minutes, late_micros)
 SELECT e.account_no, e.level, e.entity_no, $2,
-    array_fill(NULL::bigint, ARRAY[$3 - 1]) || coalesce(h.charged_micros, 0),
-    array_fill(NULL::bigint, ARRAY[$3 - 1]) || e.offered_micros,
-    array_fill(NULL::bigint, ARRAY[$3 - 1]) || e.offered_count,
-    array_fill(NULL::bigint, ARRAY[$3 - 1]) || e.admitted_count,
-    array_fill(NULL::bigint, ARRAY[$3 - 1]) || pace.due_micros,
-    array_fill(NULL::integer, ARRAY[$3 - 1])
-        || round(coalesce(pace.rate_parts, 4294967295) * 1000000.0 / 4294967295)::integer,
+    overlay(decode(repeat('ff', 2640), 'hex') PLACING
+        int8send(coalesce(h.charged_micros, 0)) || int8send(e.offered_micros)
+            || int8send(e.offered_count) || int8send(e.admitted_count)
+            || int8send(coalesce(pace.due_micros, -1))
+            || int4send(round(coalesce(pace.rate_parts, 4294967295) * 1000000.0 / 4294967295)::integer)
+        FROM $3 * 44 - 43 FOR 44),
     coalesce(h.late_micros, 0)
 FROM entities e
 LEFT JOIN headroom h
@@ -109,12 +107,8 @@ LEFT JOIN pace
 WHERE e.reported_at >= $4
 ORDER BY e.account_no, e.level, e.entity_no
 ON CONFLICT ON CONSTRAINT pace_hour_pkey DO UPDATE
-SET charged_micros[$3] = EXCLUDED.charged_micros[$3],
-    offered_micros[$3] = EXCLUDED.offered_micros[$3],
-    offered_count[$3] = EXCLUDED.offered_count[$3],
-    admitted_count[$3] = EXCLUDED.admitted_count[$3],
-    due_micros[$3] = EXCLUDED.due_micros[$3],
-    rate_ppm[$3] = EXCLUDED.rate_ppm[$3],
+SET minutes = overlay(p.minutes PLACING substring(EXCLUDED.minutes FROM $3 * 44 - 43 FOR 44)
+        FROM $3 * 44 - 43 FOR 44),
     late_micros = EXCLUDED.late_micros";
 
 /// Writes the sums of the day as they are at the end of the minute.
