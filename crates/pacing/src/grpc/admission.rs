@@ -23,7 +23,7 @@ use crate::app::Services;
 const MAX_BATCH: usize = 1_000;
 
 /// The longest opportunity id in bytes.
-const MAX_OPPORTUNITY_BYTES: usize = 64;
+pub(super) const MAX_OPPORTUNITY_BYTES: usize = 64;
 
 /// The highest price: a hundred million units. Less than the largest slice.
 const MAX_PRICE_MICROS: i64 = 100_000_000_000_000;
@@ -306,7 +306,7 @@ fn denied(denial: &Denial) -> pb::Denial {
     }
 }
 
-fn reason(reason: Reason) -> pb::DenialReason {
+pub(super) fn reason(reason: Reason) -> pb::DenialReason {
     match reason {
         Reason::CampaignUnknown => pb::DenialReason::CampaignUnknown,
         Reason::CampaignPaused => pb::DenialReason::CampaignPaused,

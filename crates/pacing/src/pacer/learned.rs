@@ -18,10 +18,10 @@ pub(super) const PLATFORM: i64 = 0;
 
 /// What is known of an entity.
 #[derive(Debug, Clone)]
-pub(super) struct Learned {
-    pub(super) forecast: Forecast,
+pub(crate) struct Learned {
+    pub(crate) forecast: Forecast,
     /// Less than a week has been closed: today teaches, too.
-    pub(super) fresh: bool,
+    pub(crate) fresh: bool,
     /// In which share of each slot of today demand could be seen, as far as it is written down.
     pub(super) known_today: DaySlots,
 }
@@ -66,7 +66,7 @@ pub(super) async fn load(
 }
 
 /// The shape of all demand; flat before there is any.
-pub(super) async fn platform(tx: &Tx<'_>, day: Day) -> Result<Shape, db::Error> {
+pub(crate) async fn platform(tx: &Tx<'_>, day: Day) -> Result<Shape, db::Error> {
     let from = day.week_start().plus_days(-28);
     let mut rows = store::history(tx, &[PLATFORM], from, day).await?;
     let rows = rows.remove(&PLATFORM).unwrap_or_default();
@@ -81,7 +81,8 @@ impl Learned {
     }
 }
 
-fn of(rows: &[DemandRow], day: Day, prior: &Shape, kappa: Kappa) -> Learned {
+/// What the stored days of an entity teach, as of a day.
+pub(crate) fn of(rows: &[DemandRow], day: Day, prior: &Shape, kappa: Kappa) -> Learned {
     let monday = day.week_start();
     let mut history = History { kappa, ..History::default() };
     let mut known_today = [0.0; SLOTS_PER_DAY];

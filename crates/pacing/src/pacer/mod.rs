@@ -58,6 +58,11 @@ use crate::controller::demand::Shape;
 use crate::leases::Reached;
 
 pub use settings::Settings;
+// For reports: the same forecasts and plans that rates are made of.
+pub(crate) use learned::{of as learned_of, platform as platform_shape};
+pub(crate) use paced::second_of;
+pub(crate) use rules::{Outlook, mode as curve_mode, target, week_money};
+pub(crate) use store::DemandRow;
 
 use accounts::AccountState;
 use metrics::Metrics;

@@ -73,7 +73,7 @@ fn seconds(duration: chrono::TimeDelta) -> f64 {
 }
 
 /// The second of the Moscow day.
-pub(super) fn second_of(now: DateTime<Utc>) -> f64 {
+pub(crate) fn second_of(now: DateTime<Utc>) -> f64 {
     let local = now.with_timezone(&MSK);
     f64::from(local.num_seconds_from_midnight()) + f64::from(local.nanosecond()) / 1e9
 }

@@ -29,9 +29,9 @@ const FRESH_INTERVAL: TimeDelta = TimeDelta::minutes(10);
 
 /// What a budget allows from today to Sunday, in micro-units.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct WeekMoney {
+pub(crate) struct WeekMoney {
     /// H of today.
-    pub(super) today_micros: i64,
+    pub(crate) today_micros: i64,
     /// The caps of the days after today.
     later: Vec<f64>,
     /// All these days together, today whole.
@@ -41,7 +41,7 @@ pub(super) struct WeekMoney {
 }
 
 /// `None` without a limit. `spent` is the week with what today has spent so far.
-pub(super) fn week_money(limits: &Limits, day: Day, spent: &WeekSpent) -> Option<WeekMoney> {
+pub(crate) fn week_money(limits: &Limits, day: Day, spent: &WeekSpent) -> Option<WeekMoney> {
     let (state, terms) = (&limits.state, limits.terms);
     let (today, _) = week::limit(state, day, spent, terms);
     let today_micros = today?;
@@ -60,17 +60,17 @@ pub(super) fn week_money(limits: &Limits, day: Day, spent: &WeekSpent) -> Option
 
 /// Expected demand from now to Sunday, at rate 1.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Outlook {
+pub(crate) struct Outlook {
     /// The rest of today.
-    pub(super) rest_of_today: f64,
+    pub(crate) rest_of_today: f64,
     /// The days after it.
-    pub(super) later: Vec<f64>,
+    pub(crate) later: Vec<f64>,
     /// Whether these are micro-units, and not only shares.
-    pub(super) level_known: bool,
+    pub(crate) level_known: bool,
 }
 
 /// T of today: what the plan of the week gives it, under H.
-pub(super) fn target(money: &WeekMoney, outlook: &Outlook, committed: f64) -> f64 {
+pub(crate) fn target(money: &WeekMoney, outlook: &Outlook, committed: f64) -> f64 {
     let scale = if outlook.level_known { 1.0 } else { PLENTY_MICROS };
     let ceiling = money.today_micros as f64;
     let left = (ceiling - committed).max(0.0);
@@ -82,7 +82,7 @@ pub(super) fn target(money: &WeekMoney, outlook: &Outlook, committed: f64) -> f6
 }
 
 /// The controller's mode of a budget's.
-pub(super) fn mode(mode: Mode) -> curve::Mode {
+pub(crate) fn mode(mode: Mode) -> curve::Mode {
     match mode {
         Mode::Even => curve::Mode::Even,
         Mode::Traffic => curve::Mode::Traffic,

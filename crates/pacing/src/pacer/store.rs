@@ -183,13 +183,13 @@ ORDER BY account_no, level, entity_no, day";
 
 /// A day of demand as it is stored.
 #[derive(Debug)]
-pub(super) struct DemandRow {
-    pub(super) level: i16,
-    pub(super) entity_no: i64,
-    pub(super) day: Day,
-    pub(super) micros: Vec<i64>,
-    pub(super) count: Vec<i64>,
-    pub(super) known_seconds: Vec<f32>,
+pub(crate) struct DemandRow {
+    pub(crate) level: i16,
+    pub(crate) entity_no: i64,
+    pub(crate) day: Day,
+    pub(crate) micros: Vec<i64>,
+    pub(crate) count: Vec<i64>,
+    pub(crate) known_seconds: Vec<f32>,
 }
 
 /// The learned demand of accounts and their campaigns, by account; account 0 is the platform.
