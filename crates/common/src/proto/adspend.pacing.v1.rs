@@ -2,7 +2,8 @@
 /// Request of Admit.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AdmitRequest {
-    /// The caller's id of the opportunity, 1 to 64 bytes. A retry meets the same coin.
+    /// The caller's id of the opportunity, 1 to 64 bytes. A retry meets the same coin; where a day has room
+    /// for fewer than a hundred charges there is none, and a retry draws again.
     #[prost(string, tag = "1")]
     pub opportunity_id: ::prost::alloc::string::String,
     /// `campaigns/{campaign}`.
@@ -12,7 +13,8 @@ pub struct AdmitRequest {
     /// reserved.
     #[prost(int64, tag = "3")]
     pub max_price_micros: i64,
-    /// The chance that an admission is charged, from 0 to 1, in parts of a million. Kept for the controller.
+    /// The chance that an admission is charged, from 0 to 1, in parts of a million. Without it
+    /// the campaign's usual chance is taken: 1 until charges have shown another. It paces, and bounds nothing.
     #[prost(int32, optional, tag = "4")]
     pub charge_probability_ppm: ::core::option::Option<i32>,
 }
@@ -920,8 +922,7 @@ impl BudgetUnit {
         }
     }
 }
-/// BudgetMode says how spend is spread over the day. It is kept, and shown; only ASAP behaviour is built so
-/// far.
+/// BudgetMode says how spend is spread over the day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum BudgetMode {
@@ -3403,7 +3404,7 @@ pub struct GetPacingStateResponse {
     /// How many charges.
     #[prost(int64, tag = "6")]
     pub charges: i64,
-    /// The admission rate in parts of a million; 1000000 until there is a controller.
+    /// The admission rate in parts of a million; 1000000 is all. Of an account: the ceiling over its campaigns.
     #[prost(int32, tag = "7")]
     pub admission_rate_ppm: i32,
     /// Of the account: money set aside at billing that no replica has been granted.

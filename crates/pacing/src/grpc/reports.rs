@@ -9,9 +9,6 @@ use super::budgets::parent;
 use crate::app::Services;
 use crate::reports::{self, PacingState};
 
-/// There is no controller yet: everything that limits and funds allow is admitted.
-const WHOLE_RATE_PPM: i32 = 1_000_000;
-
 pub(super) struct Reports {
     services: Services,
 }
@@ -47,7 +44,7 @@ fn response(state: &PacingState) -> pb::GetPacingStateResponse {
         late_micros: state.late.micros(),
         reserved_micros: state.reserved.micros(),
         charges: state.charges,
-        admission_rate_ppm: WHOLE_RATE_PPM,
+        admission_rate_ppm: state.rate_ppm,
         free_hold_micros: state.free_hold.micros(),
         unsettled_micros: state.unsettled.micros(),
         currency_code: state.currency.to_string(),

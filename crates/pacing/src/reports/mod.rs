@@ -5,7 +5,7 @@
 //! counted as spent, as a grant of this moment would see it; that of a day that is over is the
 //! highest that grants of it were cut under.
 //!
-//! Not here: curves, suspensions and simulation; they need the controller.
+//! The rate is that of the pacer's last reading of the day.
 
 mod rules;
 mod store;
@@ -39,6 +39,9 @@ pub struct PacingState {
     pub free_hold: Money,
     /// Of the account: charges that billing has not acknowledged.
     pub unsettled: Money,
+    /// The admission rate in parts of a million: now, or when the day ended. Of an account: the
+    /// ceiling over its campaigns.
+    pub rate_ppm: i32,
     /// The currency of all amounts.
     pub currency: Currency,
     /// Replicas seen alive.
@@ -97,6 +100,7 @@ pub async fn pacing_state(
         charges: figures.charges,
         free_hold: figures.free_hold,
         unsettled: figures.unsettled,
+        rate_ppm: figures.rate_ppm(),
         currency,
         replicas: services.replicas.count(),
         read_at: now,

@@ -3,6 +3,7 @@
 use adspend_common::money::Money;
 use adspend_common::time::Day;
 
+use crate::admission::rate::Rate;
 use crate::budgets::Limits;
 use crate::calendar::week::{self, WeekSpent};
 
@@ -17,6 +18,16 @@ pub(super) struct Figures {
     pub(super) charges: i64,
     pub(super) free_hold: Money,
     pub(super) unsettled: Money,
+    /// The rate of the day's last reading, in parts of 2^32; without one nothing was throttled.
+    pub(super) rate_parts: Option<i64>,
+}
+
+impl Figures {
+    /// The rate in parts of a million.
+    pub(super) fn rate_ppm(&self) -> i32 {
+        let all = f64::from(Rate::ALL);
+        self.rate_parts.map_or(1_000_000, |parts| (parts as f64 / all * 1e6).round() as i32)
+    }
 }
 
 /// The limit of a day: what was, or what the calendar says of what is spent so far.

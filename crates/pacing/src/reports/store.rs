@@ -22,7 +22,10 @@ SELECT h.limit_micros,
             WHERE account_no = $1 AND acknowledged_micros < charged_micros)
         + (SELECT coalesce(sum(price_micros), 0)
             FROM late_charge
-            WHERE account_no = $1 AND NOT acknowledged))::bigint
+            WHERE account_no = $1 AND NOT acknowledged))::bigint,
+    (SELECT rate_parts FROM pace_reading
+        WHERE account_no = $1 AND level = $2 AND entity_no = $3 AND read_at < $6 AND day = $4
+        ORDER BY read_at DESC LIMIT 1)
 FROM (SELECT 1) AS one
 LEFT JOIN headroom h ON h.account_no = $1 AND h.level = $2 AND h.entity_no = $3 AND h.day = $4";
 
@@ -34,7 +37,9 @@ pub(super) async fn figures(
     now: DateTime<Utc>,
 ) -> Result<Figures, Error> {
     let Entity { account_no, level, entity_no } = entity;
-    let row = snapshot.query_one(FIGURES, &[&account_no.0, &level, &entity_no, &day, &now]).await?;
+    let row = snapshot
+        .query_one(FIGURES, &[&account_no.0, &level, &entity_no, &day, &now, &day.end()])
+        .await?;
     Ok(Figures {
         granted_under: row.try_get(0)?,
         charged: row.try_get(1)?,
@@ -43,5 +48,6 @@ pub(super) async fn figures(
         charges: row.try_get(4)?,
         free_hold: row.try_get(5)?,
         unsettled: row.try_get(6)?,
+        rate_parts: row.try_get(7)?,
     })
 }
