@@ -49,6 +49,8 @@ const TRACK_MOST: f64 = 2.0;
 /// Jumps of single charges are smoothed over this long, and over a quarter of what is left.
 const SMOOTH_SECONDS: f64 = 300.0;
 const SMOOTH_OF_LEFT: f64 = 0.25;
+/// The curve runs ahead for the margin by at most this share of itself: some 25 minutes.
+const AHEAD_OF_MARGIN: f64 = 0.015;
 /// The demand beyond the horizon counts for so much when all traffic is at stake.
 const FAR_CERTAIN: f64 = 0.8;
 /// With few charges a day, so many of them ahead of the curve is too many ...
@@ -144,6 +146,8 @@ pub struct Totals {
     pub charged: f64,
     /// I, expected still to be charged for what was admitted ([`super::inflight`]).
     pub in_flight: f64,
+    /// What is kept back above I while holds may cost more ([`super::inflight::margin`]).
+    pub margin: f64,
     /// What was offered, admitted or not.
     pub offered: f64,
     /// What the profile expected where demand could be seen: [`Profile::until`] of now, or
@@ -266,7 +270,7 @@ impl Pacer {
             rate: self.rate,
             target: plan.target,
             due: plan.due(now),
-            due_ahead: plan.due(ahead.horizon_end),
+            due_ahead: Self::aim(plan, totals, ahead.horizon_end),
             demand_ahead: ahead.near,
             budget_ahead: f64::INFINITY,
             charged: totals.charged,
@@ -363,6 +367,18 @@ impl Pacer {
         } else {
             self.votes = 0;
         }
+    }
+
+    /// C(t), ahead by the margin: the last of the money is let out slowly, as holds expire, and
+    /// needs the time.
+    fn aim(plan: &DayPlan, totals: &Totals, second: f64) -> f64 {
+        let due = plan.due(second);
+        if !due.is_finite() || few::is_few(plan.target, plan.charge) {
+            return due;
+        }
+        let most = plan.target.max(plan.base.spent);
+        let ahead = (totals.margin / most.max(1.0)).clamp(0.0, AHEAD_OF_MARGIN);
+        (due * (1.0 + ahead)).min(most)
     }
 
     /// With few charges a day the law is off by most of a charge. Ahead of the curve it waits, and

@@ -201,6 +201,7 @@ impl<'a> Day<'a> {
         let seen = self.history.len().checked_sub(lag + 1).and_then(|at| self.history.get(at));
         self.totals.charged = seen.copied().unwrap_or(0.0);
         self.totals.in_flight = self.holds.expected();
+        self.totals.margin = self.holds.margin();
         self.totals.expected = self.plan.profile.until(now);
         self.totals.seen_seconds = self.plan.profile.window().open_seconds_until(now);
         let out = self.charged + self.world.least_price() > self.plan.ceiling;
