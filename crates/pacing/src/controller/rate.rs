@@ -121,7 +121,7 @@ impl DayPlan {
         if self.mode == Mode::Asap {
             return target;
         }
-        let gone = self.profile.share(self.mode, from);
+        let gone = if from > 0.0 { self.profile.share(self.mode, from) } else { 0.0 };
         let share = self.profile.share(self.mode, second);
         if gone >= 1.0 {
             return if second > from { target } else { spent };
@@ -360,10 +360,7 @@ impl Pacer {
     /// Full traffic while the money is worth the rest's demand, with hysteresis. The day's first
     /// tick needs no second vote: it would throttle what is not scarce.
     fn latch(&mut self, first: bool, worth: f64) {
-        if first {
-            self.latched = worth >= LATCH_LEAVE;
-            self.votes = 0;
-        } else if self.latched {
+        if first || self.latched {
             self.latched = worth >= LATCH_LEAVE;
             self.votes = 0;
         } else if worth >= LATCH_ENTER {
