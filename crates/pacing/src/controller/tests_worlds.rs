@@ -131,6 +131,32 @@ fn a_window_is_used_to_its_last_minute() {
     }
 }
 
+/// Where no demand lies ahead, an error in what is spent asks for neither all nor nothing.
+#[test]
+fn a_break_in_the_day_swings_nothing() {
+    let mut world = world(40_000.0, 3, 65);
+    let mut demand = web_day();
+    demand[52..68].fill(0.0);
+    for (minute, opportunities) in world.opportunities.iter_mut().enumerate() {
+        if demand[minute % MINUTES / 15] == 0.0 {
+            *opportunities = 0.0;
+        }
+    }
+    let total: f64 = (0..MINUTES).map(|minute| world.expected(minute)).sum();
+    let lunch = Window::of(|minute| !(13 * 60..17 * 60).contains(&minute));
+    for window in [Window::all(), lunch] {
+        let runs = days(&world, 0.3, |plan| {
+            plan.profile = Profile::new(&scaled(&demand, total), &window);
+        });
+        for run in &runs {
+            for (minute, at) in run.minutes[..1_395].iter().zip(0..) {
+                assert!((0.1..0.5).contains(&minute.rate), "{} at minute {at}", minute.rate);
+            }
+            assert!(run.summary.utilisation > 0.995, "{:?}", run.summary);
+        }
+    }
+}
+
 #[test]
 fn modes_do_what_they_say() {
     let spent_by = |mode: Mode, minute: usize| {
