@@ -351,6 +351,12 @@ impl CampaignState {
             opportunities: sums.offered_count as f64,
             seen_seconds: self.known.iter().sum::<f64>() * SLOT_SECONDS,
             lag_seconds: sums.settled_seconds / settled,
+            // Where every admission costs its price nothing is kept back in vain.
+            may_return: if row.chance.is_some_and(|chance| chance < 1.0) {
+                row.reserved_micros as f64
+            } else {
+                0.0
+            },
         }
     }
 
@@ -446,7 +452,7 @@ fn why(why: Why) -> i16 {
         Why::Slew => 4,
         Why::WarmStart => 5,
         Why::HardStop => 6,
-        Why::LastCharge => 7,
+        Why::Waits => 7,
         Why::Asap => 8,
         Why::Closed => 9,
     }

@@ -72,11 +72,11 @@ async fn a_day_leaves_a_suspension_its_minutes_and_what_it_taught() {
     assert_eq!(days.charged(1, eager).await, 300.0, "as soon as possible, and no more");
     let open = "SELECT count(*)::float8 * 1000000 FROM suspension WHERE account_no = $1 AND level = $2
         AND entity_no = $3 AND day = $4 AND ended_at IS NULL AND reason = 1 AND limit_micros = 300000000
-        AND began_at < $4::timestamp AT TIME ZONE INTERVAL '3 hours' + INTERVAL '12 hours'";
+        AND began_at < $4::date::timestamp AT TIME ZONE INTERVAL '3 hours' + INTERVAL '12 hours'";
     assert_eq!((days.figure(open, 1, eager).await, days.figure(open, 1, calm).await), (1.0, 0.0));
 
     let minutes = "SELECT (charged_micros)[60]::float8 FROM pace_hour WHERE account_no = $1 AND level = $2
-        AND entity_no = $3 AND hour = $4::timestamp AT TIME ZONE INTERVAL '3 hours' + INTERVAL '11 hours'";
+        AND entity_no = $3 AND hour = $4::date::timestamp AT TIME ZONE INTERVAL '3 hours' + INTERVAL '11 hours'";
     let last = days.figure(minutes, 1, calm).await;
     assert!((last - days.charged(1, calm).await).abs() <= 15.0, "{last} after the last minute");
     let seen =
@@ -99,14 +99,14 @@ async fn a_day_leaves_a_suspension_its_minutes_and_what_it_taught() {
     let ended =
         "SELECT count(*)::float8 * 1000000 FROM suspension WHERE account_no = $1 AND level = $2
         AND entity_no = $3 AND day = $4::date - 1 AND ended_by = 1
-        AND ended_at = $4::timestamp AT TIME ZONE INTERVAL '3 hours'";
+        AND ended_at = $4::date::timestamp AT TIME ZONE INTERVAL '3 hours'";
     assert_eq!(days.figure(ended, 1, eager).await, 1.0, "it ended at midnight");
     let warm =
         "SELECT count(*)::float8 * 1000000 FROM pace_reading WHERE account_no = $1 AND level = $2
         AND entity_no = $3 AND day = $4 AND why = 5";
     assert_eq!(days.figure(warm, 1, calm).await, 0.0, "nothing had to be learned anew");
     let rate = "SELECT rate_parts::float8 * 1000000 / 4294967295 FROM pace WHERE account_no = $1
-        AND level = $2 AND entity_no = $3 AND read_at >= $4::timestamp AT TIME ZONE INTERVAL '3 hours'";
+        AND level = $2 AND entity_no = $3 AND read_at >= $4::date::timestamp AT TIME ZONE INTERVAL '3 hours'";
     let rate = days.figure(rate, 1, calm).await;
     assert!((0.07..=0.14).contains(&rate), "600 of 6 000 are a tenth: {rate}");
     days.stop().await;
