@@ -55,7 +55,7 @@ CREATE TABLE demand_day (
 CREATE INDEX demand_day_day ON demand_day USING brin (day);
 
 -- How an entity is paced: the latest reading of the controller, which all replicas apply, and what the
--- controller has to remember. Only entities that were asked for since the budget was set have a row.
+-- controller has to remember. Entities that were never asked for have no row.
 CREATE TABLE pace (
     account_no       bigint      NOT NULL,
     level            smallint    NOT NULL,
@@ -104,7 +104,7 @@ CREATE TABLE pace_reading (
     -- ceiling), in parts of a million.
     own_rate_ppm        integer     NOT NULL,
     account_rate_ppm    integer     NOT NULL,
-    -- Why: 1 all traffic, 2 curve, 3 floor, 4 slew, 5 warm start, 6 hard stop, 7 the last charge waits,
+    -- Why: 1 all traffic, 2 curve, 3 floor, 4 slew, 5 warm start, 6 hard stop, 7 the next of few charges waits,
     -- 8 as soon as possible, 9 closed, 10 no budget. Of the entity itself; where `rate_parts` is lower than
     -- `own_rate_ppm` says, it is the account's ceiling that binds.
     why                 smallint    NOT NULL,

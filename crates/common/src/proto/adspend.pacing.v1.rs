@@ -2,7 +2,8 @@
 /// Request of Admit.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AdmitRequest {
-    /// The caller's id of the opportunity, 1 to 64 bytes. A retry meets the same coin.
+    /// The caller's id of the opportunity, 1 to 64 bytes. A retry meets the same coin; where a day has room
+    /// for fewer than a hundred charges there is none, and a retry draws again.
     #[prost(string, tag = "1")]
     pub opportunity_id: ::prost::alloc::string::String,
     /// `campaigns/{campaign}`.
@@ -12,7 +13,8 @@ pub struct AdmitRequest {
     /// reserved.
     #[prost(int64, tag = "3")]
     pub max_price_micros: i64,
-    /// The chance that an admission is charged, from 0 to 1, in parts of a million. Kept for the controller.
+    /// The chance that an admission is charged, from 0 to 1, in parts of a million. Without it
+    /// the campaign's usual chance is taken: 1 until charges have shown another. It paces, and bounds nothing.
     #[prost(int32, optional, tag = "4")]
     pub charge_probability_ppm: ::core::option::Option<i32>,
 }
@@ -3491,7 +3493,8 @@ pub struct GetPacingStateResponse {
     /// How many charges.
     #[prost(int64, tag = "6")]
     pub charges: i64,
-    /// The admission rate in parts of a million, as `reading` has it; 1000000 without a reading.
+    /// The admission rate in parts of a million, as `reading` has it; 1000000 is all, also without a reading.
+    /// Of an account: the ceiling over its campaigns.
     #[prost(int32, tag = "7")]
     pub admission_rate_ppm: i32,
     /// Of the account: money set aside at billing that no replica has been granted.

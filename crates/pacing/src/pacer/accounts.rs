@@ -351,6 +351,12 @@ impl CampaignState {
             opportunities: sums.offered_count as f64,
             seen_seconds: self.known.iter().sum::<f64>() * SLOT_SECONDS,
             lag_seconds: sums.settled_seconds / settled,
+            // Where every admission costs its price nothing is kept back in vain.
+            may_return: if row.chance.is_some_and(|chance| chance < 1.0) {
+                row.reserved_micros as f64
+            } else {
+                0.0
+            },
         }
     }
 

@@ -160,8 +160,9 @@ mod tests {
             &Shape::flat(),
             Kappa::default(),
         );
+        let silent = DemandRow { count: vec![0; SLOTS_PER_DAY], ..row("2025-06-10", 0, 0.0) };
         let paused = of(
-            &[row("2025-06-09", 1_000, 900.0), row("2025-06-10", 0, 0.0)],
+            &[row("2025-06-09", 1_000, 900.0), silent],
             "2025-06-11".parse().unwrap(),
             &Shape::flat(),
             Kappa::default(),

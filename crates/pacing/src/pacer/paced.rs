@@ -184,10 +184,13 @@ impl Paced {
     /// The figures of this moment. `offered` and `admitted` are with κ applied.
     pub(super) fn totals(&mut self, now: DateTime<Utc>, row: &Row, sums: &Seen) -> Totals {
         let in_flight = self.in_flight.step(now, sums.admitted, sums.lag_seconds);
+        // What may still be charged is reserved: no more than that is in flight.
+        let in_flight = in_flight.min(row.reserved_micros as f64);
         Totals {
             charged: row.charged_micros as f64,
-            // What may still be charged is reserved: no more than that is in flight.
-            in_flight: in_flight.min(row.reserved_micros as f64),
+            in_flight,
+            // The limits count whole prices until their tokens expire.
+            margin: (sums.may_return - in_flight).max(0.0),
             offered: sums.offered,
             expected: sums.expected,
             opportunities: sums.opportunities,
@@ -225,6 +228,8 @@ pub(super) struct Seen {
     pub(super) opportunities: f64,
     pub(super) seen_seconds: f64,
     pub(super) lag_seconds: f64,
+    /// Reserved at whole prices for admissions most of which are never charged.
+    pub(super) may_return: f64,
 }
 
 impl Seen {
@@ -236,6 +241,7 @@ impl Seen {
         self.opportunities += other.opportunities;
         self.seen_seconds = self.seen_seconds.max(other.seen_seconds);
         self.lag_seconds = self.lag_seconds.max(other.lag_seconds);
+        self.may_return += other.may_return;
     }
 }
 

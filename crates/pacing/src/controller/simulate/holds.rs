@@ -148,6 +148,11 @@ impl Holds {
         if self.probability >= 1.0 { self.outstanding } else { self.aged() }
     }
 
+    /// x with one more, by the quick bound.
+    pub(super) fn margin(&self) -> f64 {
+        self.margin
+    }
+
     /// Charged after midnight to the day.
     pub(super) fn after_midnight(&self) -> f64 {
         self.after
