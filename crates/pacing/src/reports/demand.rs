@@ -400,10 +400,12 @@ mod tests {
     #[test]
     fn what_is_spent_counts_and_monday_begins_anew() {
         let friday = monday().plus_days(4);
-        let days = of(vec![demand(5_000.0, None)]).days(friday, 4);
+        let days = of(vec![demand(5_000.0, None)]).days(friday, 10);
         let spent =
             [1_300_000_000, 1_300_000_000, 1_300_000_000, 1_300_000_000, 1_300_000_000, 0, 0];
-        assert_eq!(whole(&walk(&limits(1_000), &days, spent)), [1_300, 250, 250, 1_000]);
+        let spends = whole(&walk(&limits(1_000), &days, spent));
+        assert_eq!(spends[..3], [1_300, 250, 250]);
+        assert_eq!(spends[3..], [1_000; 7]);
     }
 
     #[test]

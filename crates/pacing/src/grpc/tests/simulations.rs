@@ -22,7 +22,7 @@ impl TestApp {
                  known_seconds, total_micros, total_count)
              SELECT account_no, 1, campaign_no, day,
                  array_fill({micros}::bigint, ARRAY[96]), array_fill({count}::bigint, ARRAY[96]),
-                 array_fill(900::real, ARRAY[96]), 96 * {micros}, 96 * {count}
+                 array_fill(900::real, ARRAY[96]), 96 * {micros}::bigint, 96 * {count}::bigint
              FROM campaign, generate_series('2025-05-12'::timestamp, '2025-06-10', '1 day') AS day
              WHERE name = '{campaign}'"
         ))
@@ -109,6 +109,7 @@ async fn an_account_is_what_its_campaigns_may_take() {
         app.set(daily(&format!("campaigns/{campaign}"), budget)).await.unwrap();
         app.offered(campaign, 50_000, 96_000).await;
     }
+    app.services.feed.catch_up().await.unwrap();
     let both = app.simulate(daily(SHOP, 15_000)).await.unwrap();
     assert!(near(units(both.spend.unwrap().mean.as_ref()), 63_000.0, 0.02), "{:?}", both.days[0]);
     let less = app.simulate(daily(SHOP, 5_000)).await.unwrap();

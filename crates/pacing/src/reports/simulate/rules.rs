@@ -50,7 +50,7 @@ pub struct Spread {
 }
 
 /// A day of all runs.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SimulatedDay {
     /// The day.
     pub day: Day,
@@ -62,6 +62,8 @@ pub struct SimulatedDay {
     pub demand: Money,
     /// What it spends.
     pub spend: Spread,
+    /// The same run by run, micro-units.
+    spent: Vec<f64>,
     /// What share of the demand is admitted, in parts of a million.
     pub admitted_ppm: i32,
     /// In how many runs the limit was reached early.
@@ -98,18 +100,28 @@ pub(super) fn simulate(limits: &Limits, demand: &Demand, days: &[ComingDay]) -> 
     days.iter().zip(&sums).map(|(day, sum)| sum.day(day)).collect()
 }
 
-/// All days together, run by run.
+/// All days together: what they spend, of each run the sum over its days, and what their demand
+/// would cost.
 pub(super) fn together(days: &[SimulatedDay]) -> (Spread, Money) {
-    let sum = |of: fn(&SimulatedDay) -> Money| {
-        let micros: i64 = days.iter().map(|day| of(day).micros()).fold(0, i64::saturating_add);
-        Money::from_micros(micros).unwrap_or(Money::MAX)
-    };
-    let spread = Spread {
-        least: sum(|day| day.spend.least),
-        mean: sum(|day| day.spend.mean),
-        most: sum(|day| day.spend.most),
-    };
-    (spread, sum(|day| day.demand))
+    let mut runs = vec![0.0; days.first().map_or(0, |day| day.spent.len())];
+    let mut demand = 0;
+    for day in days {
+        for (sum, spent) in runs.iter_mut().zip(&day.spent) {
+            *sum += spent;
+        }
+        demand = day.demand.micros().saturating_add(demand);
+    }
+    (spread(&runs), Money::from_micros(demand).unwrap_or(Money::MAX))
+}
+
+fn spread(runs: &[f64]) -> Spread {
+    let least = runs.iter().fold(f64::INFINITY, |least, spent| least.min(*spent));
+    let most = runs.iter().fold(0.0f64, |most, spent| most.max(*spent));
+    Spread { least: money(least), mean: money(mean(runs)), most: money(most) }
+}
+
+fn mean(runs: &[f64]) -> f64 {
+    runs.iter().sum::<f64>() / runs.len().max(1) as f64
 }
 
 fn scale(limits: &Limits, demand: &Demand, days: &[ComingDay]) -> Scaled {
@@ -196,16 +208,14 @@ impl Sum {
 
     fn day(&self, day: &ComingDay) -> SimulatedDay {
         let runs = self.spent.len().max(1) as f64;
-        let mean = self.spent.iter().sum::<f64>() / runs;
-        let demand = day.demand();
-        let least = self.spent.iter().fold(f64::INFINITY, |least, spent| least.min(*spent));
-        let most = self.spent.iter().fold(0.0f64, |most, spent| most.max(*spent));
+        let (mean, demand) = (mean(&self.spent), day.demand());
         SimulatedDay {
             day: day.day,
             ceiling: money(self.ceilings / runs),
             target: money(self.targets / runs),
             demand: money(demand),
-            spend: Spread { least: money(least), mean: money(mean), most: money(most) },
+            spend: spread(&self.spent),
+            spent: self.spent.clone(),
             admitted_ppm: share_ppm(if demand > 0.0 { mean / demand } else { 1.0 }),
             early_stops: self.early_stops,
             earliest_stop_second: self.earliest_stop_second,
