@@ -6,6 +6,7 @@ mod campaigns;
 mod charges;
 mod edge;
 mod midnight;
+mod pacing;
 
 use adspend_common::proto::adspend::pacing::v1 as pb;
 use adspend_common::proto::google::r#type::Money;

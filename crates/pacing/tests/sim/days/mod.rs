@@ -265,6 +265,15 @@ impl Days {
         }
     }
 
+    /// The rate of a campaign on each replica, in parts of 2^32.
+    fn rates(&self, campaign_no: i64) -> Vec<u32> {
+        let rate = |replica: &Replica| {
+            let entity = replica.admission.entity(self.account_no, campaign_no).unwrap();
+            entity.rate.parts()
+        };
+        self.replicas.iter().map(rate).collect()
+    }
+
     /// What a level has charged today, in units.
     async fn charged(&self, level: i16, entity_no: i64) -> f64 {
         self.figure(
