@@ -170,6 +170,7 @@ impl Days {
                 admission: Arc::clone(&admission),
                 replica,
                 replicas: Count::of(count),
+                first_rate_parts: pacer::Settings::default().first_rate_parts(),
                 settings: settings(),
             });
             let pacer = Pacer::new(pacer::Parts {
@@ -178,6 +179,7 @@ impl Days {
                 admission: Arc::clone(&admission),
                 lags: self.charges.lags(),
                 reached: leases.reached(),
+                news: leases.newcomers(),
                 replica,
                 token_life: settings().token_life(),
                 settings: pacer::Settings::default(),
