@@ -1,10 +1,10 @@
 //! The pacer: sets the rate of every campaign, from what all replicas have seen.
 //!
 //! Every five seconds of the clock, and at once when a budget changes or a campaign with a limit is
-//! asked for the first time, each replica says what it
-//! has seen of its campaigns and reads the totals back, in one statement ([`store::exchange`]).
-//! From the same totals every replica computes the same rates (`controller`), and where another has
-//! written a rate down that is as good as its own, it applies that one, so all apply the same.
+//! asked for the first time, each replica says what it has seen of its campaigns and reads the
+//! totals back, in one statement ([`store::exchange`]). From the same totals every replica computes
+//! the same rates (`controller`), and where another has written a rate down that is as good as its
+//! own, it applies that one, so all apply the same.
 //!
 //! | step | cost |
 //! |---|---|
