@@ -133,6 +133,7 @@ impl App {
             admission: Arc::clone(&admission),
             replica,
             replicas: replicas.clone(),
+            first_rate_parts: config.pacer.first_rate_parts(),
             settings,
         });
         let pacer = Pacer::new(pacer::Parts {
@@ -141,6 +142,7 @@ impl App {
             admission: Arc::clone(&admission),
             lags: charges.lags(),
             reached: leases.reached(),
+            news: leases.newcomers(),
             replica,
             token_life: config.leases.token_life(),
             settings: config.pacer.clone(),

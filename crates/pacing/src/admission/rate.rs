@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 #[derive(Debug)]
 pub struct Rate {
     parts: AtomicU32,
+    /// Somebody has said what the rate is.
+    is_set: AtomicBool,
     /// Add up instead of tossing.
     is_few: AtomicBool,
     /// The accumulator: passes on overflow. Half full at first, so that it is off by a half.
@@ -30,6 +32,7 @@ impl Default for Rate {
     fn default() -> Self {
         Rate {
             parts: AtomicU32::new(Rate::ALL),
+            is_set: AtomicBool::new(false),
             is_few: AtomicBool::new(false),
             sum: AtomicU32::new(u32::MAX / 2),
         }
@@ -43,6 +46,16 @@ impl Rate {
     /// Sets the rate, in parts of 2^32. For the controller.
     pub fn set(&self, parts: u32) {
         self.parts.store(parts, Ordering::Relaxed);
+        self.is_set.store(true, Ordering::Relaxed);
+    }
+
+    /// The rate until the controller's first word. True when there was none before.
+    pub fn start(&self, parts: u32) -> bool {
+        let first = !self.is_set.swap(true, Ordering::Relaxed);
+        if first {
+            self.parts.store(parts, Ordering::Relaxed);
+        }
+        first
     }
 
     /// Says whether the budget is so small that rates are added up. For the controller.

@@ -205,7 +205,8 @@ impl Profile {
         (self.until(to) - self.until(from)).max(0.0)
     }
 
-    /// Expected before `now` in the part of each slot in which demand could be seen (0..=1).
+    /// Expected before `now` in the part of each slot in which demand could be seen: 0..=1 of the
+    /// whole slot, closed minutes included, also of the slot that runs.
     pub fn seen_until(&self, now: f64, known: &DaySlots) -> f64 {
         let mut sum = 0.0;
         for (index, share) in known.iter().enumerate() {
@@ -213,7 +214,10 @@ impl Profile {
             if start >= now {
                 break;
             }
-            sum += self.between(start, (start + SLOT_SECONDS).min(now)) * share.clamp(0.0, 1.0);
+            let end = start + SLOT_SECONDS;
+            let open = self.window.open_within(index, SLOT_SECONDS) / SLOT_SECONDS;
+            let share = if open > 0.0 { (share / open).clamp(0.0, 1.0) } else { 0.0 };
+            sum += (self.between(start, end) * share).min(self.between(start, end.min(now)));
         }
         sum
     }

@@ -188,3 +188,19 @@ fn dayparting_takes_the_open_share() {
     let both = Profile::sum(&[profile.clone(), profile.clone()]);
     assert!((both.total() - 2.0 * profile.total()).abs() < 1e-9);
 }
+
+/// A quarter hour that runs, and one that is open by half, were taken off twice: an entity that
+/// began three minutes ago looked five times as busy as it was.
+#[test]
+fn what_was_seen_of_a_slot_is_taken_off_once() {
+    let half_open = Window::of(|minute| minute % 15 < 8);
+    for window in [Window::all(), half_open] {
+        let profile = Profile::new(&[900.0; SLOTS_PER_DAY], &window);
+        for second in [200.0, 900.0, 1_000.0, 43_400.0] {
+            let mut day = DayDemand::default();
+            day.see(&window, 0.0, second);
+            let seen = profile.seen_until(second, &day.known);
+            assert!((seen - profile.until(second)).abs() < 1e-6, "{second}: {seen}");
+        }
+    }
+}

@@ -80,6 +80,8 @@ pub struct Parts {
     pub replica: Uuid,
     /// How many processes serve.
     pub replicas: replicas::Count,
+    /// The rate of a campaign with a limit until the pacer has set it, in parts of 2^32.
+    pub first_rate_parts: u32,
     /// The section of the configuration.
     pub settings: Settings,
 }
@@ -92,6 +94,7 @@ pub struct Leases {
     admission: Arc<Admission>,
     replica: Uuid,
     replicas: replicas::Count,
+    first_rate_parts: u32,
     settings: Settings,
     memory: Mutex<Memory>,
     /// One grant at a time; whoever holds it knows that none is between its commit and our memory.
@@ -99,12 +102,14 @@ pub struct Leases {
     hunger: Notify,
     need_of_money: Notify,
     reached: Reached,
+    newcomers: Arc<Notify>,
 }
 
 impl Leases {
     /// No slices yet.
     pub fn new(parts: Parts) -> Arc<Leases> {
-        let Parts { db, clock, billing, admission, replica, replicas, settings } = parts;
+        let Parts { db, clock, billing, admission, replica, replicas, first_rate_parts, settings } =
+            parts;
         Arc::new(Leases {
             db,
             clock,
@@ -112,12 +117,14 @@ impl Leases {
             admission,
             replica,
             replicas,
+            first_rate_parts,
             settings,
             memory: Mutex::default(),
             granting: tokio::sync::Mutex::default(),
             hunger: Notify::new(),
             need_of_money: Notify::new(),
             reached: Reached::default(),
+            newcomers: Arc::default(),
         })
     }
 
@@ -129,6 +136,11 @@ impl Leases {
     /// The limits that this replica finds reached.
     pub fn reached(&self) -> Reached {
         self.reached.clone()
+    }
+
+    /// Wakes when a campaign with a limit is asked for that has no rate yet.
+    pub fn newcomers(&self) -> Arc<Notify> {
+        Arc::clone(&self.newcomers)
     }
 
     /// How long a caller may wait for a cold entity.

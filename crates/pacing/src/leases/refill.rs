@@ -88,7 +88,11 @@ impl Leases {
         for (ask, answer) in asks.iter().zip(answers) {
             let entity = &ask.entity;
             match answer {
-                Answer::Granted { slice_no, hold_no, amount_micros, then } => {
+                Answer::Granted { slice_no, hold_no, amount_micros, then, limited } => {
+                    // Before its first tick a budget is not to be burnt.
+                    if limited && entity.rate.start(self.first_rate_parts) {
+                        self.newcomers.notify_one();
+                    }
                     let key = SliceKey {
                         account_no: entity.account_no,
                         slice_no,

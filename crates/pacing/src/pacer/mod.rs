@@ -1,9 +1,10 @@
 //! The pacer: sets the rate of every campaign, from what all replicas have seen.
 //!
-//! Every five seconds of the clock, and at once when a budget changes, each replica says what it
-//! has seen of its campaigns and reads the totals back, in one statement ([`store::exchange`]).
-//! From the same totals every replica computes the same rates (`controller`), and where another has
-//! written a rate down that is as good as its own, it applies that one, so all apply the same.
+//! Every five seconds of the clock, and at once when a budget changes or a campaign with a limit is
+//! asked for the first time, each replica says what it has seen of its campaigns and reads the
+//! totals back, in one statement ([`store::exchange`]). From the same totals every replica computes
+//! the same rates (`controller`), and where another has written a rate down that is as good as its
+//! own, it applies that one, so all apply the same.
 //!
 //! | step | cost |
 //! |---|---|
@@ -90,6 +91,8 @@ pub struct Parts {
     pub lags: Lags,
     /// Which limits were reached.
     pub reached: Reached,
+    /// Wakes the pacer before its time.
+    pub news: Arc<Notify>,
     /// This process.
     pub replica: Uuid,
     /// How long a token lives after its admission, on average: the lifetime of admissions and
@@ -103,7 +106,6 @@ pub struct Parts {
 pub struct Pacer {
     parts: Parts,
     memory: Mutex<Memory>,
-    news: Notify,
     metrics: Metrics,
 }
 
@@ -121,17 +123,12 @@ struct Memory {
 impl Pacer {
     /// Knows nothing yet.
     pub fn new(parts: Parts) -> Arc<Pacer> {
-        Arc::new(Pacer {
-            parts,
-            memory: Mutex::default(),
-            news: Notify::new(),
-            metrics: Metrics::new(),
-        })
+        Arc::new(Pacer { parts, memory: Mutex::default(), metrics: Metrics::new() })
     }
 
     /// A budget changed here: set the rates now and not with the next tick.
     pub fn hurry(&self) {
-        self.news.notify_one();
+        self.parts.news.notify_one();
     }
 
     /// Runs until `stop`.
@@ -146,7 +143,7 @@ impl Pacer {
             }
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.news.notified() => {}
+                () = self.parts.news.notified() => tokio::time::sleep(SHORTEST_PAUSE).await,
                 () = clock.sleep(pause) => {}
             }
         }

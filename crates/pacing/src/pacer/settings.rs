@@ -3,6 +3,9 @@
 use adspend_common::config::HumanDuration;
 use serde::{Deserialize, Serialize};
 
+use super::rules::parts;
+use crate::controller::rate::RATE_UNKNOWN;
+
 /// How rates are set.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,5 +21,12 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings { throttle: true, tick: HumanDuration::from_secs(5) }
+    }
+}
+
+impl Settings {
+    /// The rate of a campaign with a limit until its first tick, in parts of 2^32.
+    pub fn first_rate_parts(&self) -> u32 {
+        parts(if self.throttle { RATE_UNKNOWN } else { 1.0 })
     }
 }

@@ -246,6 +246,7 @@ impl World {
             admission: Arc::clone(&admission),
             replica: id::new_uuid(self.clock.now()),
             replicas: Count::of(self.count),
+            first_rate_parts: u32::MAX,
             settings: self.settings.clone(),
         });
         self.replicas.push(Replica { admission, leases, link });

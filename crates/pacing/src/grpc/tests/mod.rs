@@ -6,6 +6,7 @@ mod campaigns;
 mod charges;
 mod edge;
 mod midnight;
+mod pacing;
 mod reports;
 mod simulations;
 

@@ -78,7 +78,7 @@ fn curve(parent: &str) -> pb::GetSpendCurveRequest {
 /// A campaign under a budget that does not do for what is offered, after some minutes of it.
 async fn throttled() -> Scene {
     let scene = Scene::with_config(100_000, |config| config.pacer.throttle = true).await;
-    scene.app.set(daily(SPRING, 20_000)).await.unwrap();
+    scene.app.set(daily(SPRING, 100_000)).await.unwrap();
     for step in 0..40 {
         for number in 0..20 {
             let _ = scene.ask(admit(&format!("o-{step}-{number}"), 1)).await;
@@ -98,9 +98,9 @@ async fn the_state_says_which_rate_and_why() {
     assert!((1..1_000_000).contains(&reading.rate_ppm), "{reading:?}");
     let entity = scene.app.services.admission.entities()[0].clone();
     assert_eq!(crate::reports::reading::ppm(entity.rate.parts()), reading.rate_ppm);
-    assert_eq!(reading.limit_micros, Some(26_000 * UNIT), "R-133");
+    assert_eq!(reading.limit_micros, Some(130_000 * UNIT), "R-133");
     let target = reading.target_micros.unwrap();
-    assert!((UNIT..=26_000 * UNIT).contains(&target) && reading.due_micros.unwrap() <= target);
+    assert!((UNIT..=130_000 * UNIT).contains(&target) && reading.due_micros.unwrap() <= target);
     assert!(reading.offered_count > 700 && reading.demand_ahead_micros > 0, "{reading:?}");
     assert_eq!(reading.mode(), pb::BudgetMode::Traffic);
     assert!(
@@ -129,7 +129,7 @@ async fn a_decision_is_explained_as_it_was_made() {
     let scene = throttled().await;
     let now = scene.app.services.clock.now();
     let mut answers = Vec::new();
-    for number in 0..150 {
+    for number in 0..300 {
         let id = format!("late-{number}");
         answers.push((scene.ask(admit(&id, 1)).await, id));
     }

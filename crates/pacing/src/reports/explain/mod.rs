@@ -7,7 +7,7 @@
 //!
 //! What cannot be known: which opportunity filled the sum of a small budget, whether the
 //! replica that was asked held money at that moment, what a campaign was before its last change, and
-//! the first seconds of a replica that has just started, which lets all through until its first tick.
+//! the first seconds of a replica that has just started and goes by no reading until its first tick.
 
 mod rules;
 
@@ -30,7 +30,7 @@ use crate::campaigns::{self, CampaignState, Listed};
 use crate::controller::few;
 use crate::{Services, billing};
 
-use rules::{Evidence, Rates, Reached, Standing};
+use rules::{Before, Evidence, Rates, Reached, Standing};
 pub use rules::{Unknown, Verdict};
 
 /// The least real time in which a rate is taken over by all replicas.
@@ -125,8 +125,11 @@ pub async fn explain(
         None => (!past.had_budget).then_some(Rate::ALL),
     };
     let changed_lately = reading.is_some_and(|reading| reading.read_at > near.0);
-    // Before the first reading everything was let through.
-    let before = changed_lately.then(|| older.map_or(Rate::ALL, |older| older.rate_parts));
+    let before = match older {
+        _ if !changed_lately => Before::Same,
+        Some(older) => Before::Rate(older.rate_parts),
+        None => Before::Nothing,
+    };
     let coin = coin(&question.opportunity, entity.account_no.0, day_no(day));
     let maybe_few = [reading, account_reading.as_ref()]
         .into_iter()

@@ -63,13 +63,24 @@ pub(super) struct Reached {
     pub(super) left_micros: i64,
 }
 
+/// What a replica may still have gone by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// The reading has been in force for longer than it takes to get around.
+    Same,
+    /// This rate, from the reading before.
+    Rate(u32),
+    /// There was no reading before: what a replica starts with is not written down.
+    Nothing,
+}
+
 /// The rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rates {
     /// In force at the time; `None` without a reading.
     pub(super) in_force: Option<u32>,
-    /// In force seconds before, where it was another reading.
-    pub(super) before: Option<u32>,
+    /// In force seconds before.
+    pub(super) before: Before,
     /// The budget may have had few charges.
     pub(super) maybe_few: bool,
 }
@@ -146,11 +157,16 @@ fn by_rate(evidence: &Evidence, unknowns: &mut Vec<Unknown>) -> Verdict {
     let passes = |parts: u32| parts == Rate::ALL || evidence.coin < parts;
     // At all and at nothing the sum and the coin say the same.
     let tosses = |parts: u32| !maybe_few || parts == Rate::ALL || parts == 0;
-    if !tosses(parts) || before.is_some_and(|parts| !tosses(parts)) {
+    let (differs, added_up) = match before {
+        Before::Same => (false, false),
+        Before::Rate(before) => (passes(before) != passes(parts), !tosses(before)),
+        Before::Nothing => (true, false),
+    };
+    if added_up || !tosses(parts) {
         unknowns.push(Unknown::FewCharges);
         return Verdict::CannotBeKnown;
     }
-    if before.is_some_and(|before| passes(before) != passes(parts)) {
+    if differs {
         unknowns.push(Unknown::RateChanging);
         return Verdict::CannotBeKnown;
     }
@@ -184,7 +200,7 @@ mod tests {
             reached: None,
             price_micros: Some(100),
             coin: HALF - 1,
-            rates: Rates { in_force: Some(HALF), before: None, maybe_few: false },
+            rates: Rates { in_force: Some(HALF), before: Before::Same, maybe_few: false },
         }
     }
 
@@ -266,15 +282,21 @@ mod tests {
             ),
             (
                 "a rate that rose past the coin",
-                with(|e| e.rates.before = Some(HALF - 1)),
+                with(|e| e.rates.before = Before::Rate(HALF - 1)),
                 CannotBeKnown,
                 vec![U::RateChanging],
             ),
             (
                 "a rate that rose from below it",
-                with(|e| e.rates.before = Some(HALF + 9)),
+                with(|e| e.rates.before = Before::Rate(HALF + 9)),
                 Admitted,
                 vec![U::Funds],
+            ),
+            (
+                "the first reading",
+                with(|e| e.rates.before = Before::Nothing),
+                CannotBeKnown,
+                vec![U::RateChanging],
             ),
             (
                 "a blocked account",

@@ -170,6 +170,7 @@ impl Days {
                 admission: Arc::clone(&admission),
                 replica,
                 replicas: Count::of(count),
+                first_rate_parts: pacer::Settings::default().first_rate_parts(),
                 settings: settings(),
             });
             let pacer = Pacer::new(pacer::Parts {
@@ -178,6 +179,7 @@ impl Days {
                 admission: Arc::clone(&admission),
                 lags: self.charges.lags(),
                 reached: leases.reached(),
+                news: leases.newcomers(),
                 replica,
                 token_life: settings().token_life(),
                 settings: pacer::Settings::default(),
@@ -263,6 +265,15 @@ impl Days {
             let verdicts = self.charges.settle(&Caller::operator(), charges.collect()).await;
             assert!(verdicts.unwrap().iter().all(Result::is_ok));
         }
+    }
+
+    /// The rate of a campaign on each replica, in parts of 2^32.
+    fn rates(&self, campaign_no: i64) -> Vec<u32> {
+        let rate = |replica: &Replica| {
+            let entity = replica.admission.entity(self.account_no, campaign_no).unwrap();
+            entity.rate.parts()
+        };
+        self.replicas.iter().map(rate).collect()
     }
 
     /// What a level has charged today, in units.

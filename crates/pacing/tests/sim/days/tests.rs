@@ -7,6 +7,7 @@ use super::*;
 /// nothing is left in slices.
 #[tokio::test]
 async fn replicas_with_skewed_traffic_pace_one_budget_together() {
+    let mut alone = None;
     for replicas in [1, 2, 4] {
         let mut days = Days::new(u64::from(replicas), None).await;
         days.ad("spring", Some(1_500), 6_000, UNIT).await;
@@ -19,7 +20,11 @@ async fn replicas_with_skewed_traffic_pace_one_budget_together() {
         println!("{replicas} replicas: {spent} spent, {uneven:.4} uneven, {reserved} stranded");
         assert!(spent <= 1_500.0, "{spent} passes the limit");
         assert!(spent >= 1_500.0 * 0.98, "{spent} of 1 500");
-        assert!(uneven <= 0.04, "{uneven} with {replicas} replicas");
+        // A first day of two hours: the rate rises from that of an unknown level by a step a tick,
+        // and a tick is half a minute here.
+        assert!(uneven <= 0.06, "{uneven} with {replicas} replicas");
+        let alone = *alone.get_or_insert(uneven);
+        assert!((uneven - alone).abs() <= 0.01, "{uneven} with {replicas}, {alone} alone");
         assert!(reserved <= 1_500.0 * 0.02, "{reserved} is stranded");
         days.stop().await;
     }
@@ -109,5 +114,65 @@ async fn a_day_leaves_a_suspension_its_minutes_and_what_it_taught() {
         AND level = $2 AND entity_no = $3 AND read_at >= $4::date::timestamp AT TIME ZONE INTERVAL '3 hours'";
     let rate = days.figure(rate, 1, calm).await;
     assert!((0.07..=0.14).contains(&rate), "600 of 6 000 are a tenth: {rate}");
+    days.stop().await;
+}
+
+/// An increase in mid-day: the curve begins anew where the day stands, for every replica, so there
+/// is no burst to catch up; a budget that is removed lets everything through without a coin.
+#[tokio::test]
+async fn a_change_of_the_budget_begins_the_curve_anew() {
+    let mut days = Days::new(5, None).await;
+    days.ad("spring", Some(300), 3_000, UNIT).await;
+    let no = days.ads[0].campaign_no;
+    days.start(2).await;
+    let (opens, closes) = (days.clock.now(), days.closes());
+    days.run_until(opens + (closes - opens) / 2).await;
+    let half = days.charged(1, no).await;
+    assert!((120.0..=180.0).contains(&half), "{half} of 300 at half time");
+    days.execute(
+        "UPDATE budget SET in_force_micros = 900000000, last_change_no = last_change_no + 1
+        WHERE account_no = $1 AND level = $2 AND entity_no = $3",
+        1,
+        no,
+    )
+    .await;
+    days.step().await;
+    let based = "SELECT base_micros::float8 FROM pace WHERE account_no = $1 AND level = $2
+        AND entity_no = $3 AND base_at >= $4::date::timestamp";
+    assert!((days.figure(based, 1, no).await - days.charged(1, no).await).abs() < 10.0);
+    let quarter = opens + (closes - opens) / 4 * 3;
+    days.run_until(quarter).await;
+    let expected = half + (900.0 - half) / 2.0;
+    let spent = days.charged(1, no).await;
+    assert!((spent - expected).abs() <= 60.0, "{spent} where {expected} was due");
+    let rates: Vec<u32> = days.rates(no);
+    assert_eq!(rates.first(), rates.last(), "both replicas apply the same rate");
+    days.run_until(closes - TimeDelta::minutes(5)).await;
+    days.execute(
+        "UPDATE budget SET in_force_preset = NULL, in_force_unit = NULL, in_force_micros = NULL,
+            in_force_day = NULL, last_change_no = last_change_no + 1
+        WHERE account_no = $1 AND level = $2 AND entity_no = $3",
+        1,
+        no,
+    )
+    .await;
+    days.step().await;
+    assert_eq!(days.rates(no), [u32::MAX; 2], "without a limit the rate is exactly 1");
+    days.stop().await;
+}
+
+/// R-137: a day that has room for thirty charges. A coin would be off by five of them.
+#[tokio::test]
+async fn a_small_budget_is_spent_evenly_and_whole() {
+    let mut days = Days::new(3, None).await;
+    days.ad("dear", Some(1_500), 150_000, 50 * UNIT).await;
+    days.start(2).await;
+    let closes = days.closes();
+    days.run_until(closes).await;
+    let spent = days.charged(1, days.ads[0].campaign_no).await;
+    let uneven = days.unevenness(1_500.0);
+    println!("thirty charges: {spent} spent, {uneven:.4} uneven");
+    assert!((1_450.0..=1_500.0).contains(&spent), "{spent}");
+    assert!(uneven <= 0.05, "{uneven}");
     days.stop().await;
 }
