@@ -92,7 +92,8 @@ fn camel_case(path: &str) -> String {
 /// Methods that change nothing, and those where another field than `request_id` makes a repeat
 /// harmless.
 fn repeats_are_harmless(method: &MethodDescriptor) -> bool {
-    const READS: [&str; 7] = ["Get", "List", "Preview", "Verify", "Export", "Watch", "Download"];
+    const READS: [&str; 9] =
+        ["Get", "List", "Preview", "Verify", "Export", "Watch", "Download", "Explain", "Simulate"];
     // Settling is known by its charge_id or its (hold, sequence), admission by the opportunity; a
     // closed hold stays closed, and an expiry moves forward only.
     const KNOWN_OTHERWISE: [&str; 9] = [

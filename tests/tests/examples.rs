@@ -121,6 +121,10 @@ const LINES: &[(&str, Gets)] = &[
     ("ChargeService/StreamSettle", Answers("")),
     ("ChargeService/Cancel", Refused("InvalidArgument")),
     ("ReportService/GetPacingState", Answers("")),
+    ("ReportService/GetSpendCurve", Answers("900s")),
+    ("ReportService/ListSuspensions", Answers("")),
+    ("ReportService/ExplainDecision", Answers("verdict")),
+    ("ReportService/SimulateBudget", Answers("warnings")),
     ("BudgetService/RemoveBudget", Answers("")),
     // A client with money of its own cannot leave its agency.
     ("AccountService/BlockAccount", Answers("ACCOUNT_STATE_BLOCKED")),

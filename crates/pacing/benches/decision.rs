@@ -127,6 +127,7 @@ impl World {
             id: &self.opportunities[index % 4_096],
             campaign: &self.asked[at..at + NAME],
             max_price_micros: 1_000,
+            chance_ppm: None,
         };
         view.admit(moment, Viewer::All, Asked::First, &opportunity)
     }

@@ -21,6 +21,7 @@ use crate::billing::Billing;
 use crate::charges::{self, Charges};
 use crate::config::Config;
 use crate::leases::{self, Leases};
+use crate::pacer::{self, Pacer};
 use crate::{MIGRATIONS, accounts, grpc, replicas, requests};
 
 /// How the database names this process's connections.
@@ -62,6 +63,8 @@ pub struct Services {
     pub feed: Arc<Feed>,
     /// Where admission's slices come from.
     pub leases: Arc<Leases>,
+    /// Sets the rates of admission.
+    pub pacer: Arc<Pacer>,
 }
 
 /// What is made outside: in `main`, or by a test that owns time and billing.
@@ -130,7 +133,19 @@ impl App {
             admission: Arc::clone(&admission),
             replica,
             replicas: replicas.clone(),
+            first_rate_parts: config.pacer.first_rate_parts(),
             settings,
+        });
+        let pacer = Pacer::new(pacer::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            admission: Arc::clone(&admission),
+            lags: charges.lags(),
+            reached: leases.reached(),
+            news: leases.newcomers(),
+            replica,
+            token_life: config.leases.token_life(),
+            settings: config.pacer.clone(),
         });
         let services = Services {
             db,
@@ -145,6 +160,7 @@ impl App {
             admission,
             feed,
             leases,
+            pacer,
         };
         let stop = Stop::new();
         let bound = bind(&services, &stop, &telemetry).await?;
@@ -159,6 +175,7 @@ impl App {
         tasks.spawn(charges::settlement::run(services.clone(), stop.clone()));
         tasks.spawn(Arc::clone(&services.feed).run(stop.clone()));
         tasks.spawn(Arc::clone(&services.leases).run(stop.stopping().clone()));
+        tasks.spawn(Arc::clone(&services.pacer).run(stop.stopping().clone()));
         Ok(App { services, bound, stop, tasks })
     }
 

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use adspend_common::config::{Auth, Database, Drain, Limits, Listen, Telemetry, Tls, system_clock};
 use serde::{Deserialize, Serialize};
 
-use crate::{accounts, billing, budgets, charges, leases};
+use crate::{accounts, billing, budgets, charges, leases, pacer};
 
 /// What the variables begin with: `ADSPEND_PACING__DATABASE__URL`.
 pub const PREFIX: &str = "ADSPEND_PACING";
@@ -53,6 +53,9 @@ pub struct Config {
     /// How slices and holds are cut.
     #[serde(default)]
     pub leases: leases::Settings,
+    /// How rates are set.
+    #[serde(default)]
+    pub pacer: pacer::Settings,
 }
 
 impl Config {
@@ -72,6 +75,7 @@ impl Config {
             budgets: budgets::Settings::default(),
             charges: charges::Settings::default(),
             leases: leases::Settings::default(),
+            pacer: pacer::Settings::default(),
         }
     }
 }

@@ -9,8 +9,10 @@ pub mod calendar;
 pub mod campaigns;
 pub mod charges;
 pub mod config;
+pub mod controller;
 mod grpc;
 pub mod leases;
+pub mod pacer;
 pub mod replicas;
 pub mod reports;
 pub mod requests;
@@ -33,5 +35,6 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             name: "0002_leases_and_charges",
             sql: include_str!("../migrations/0002_leases_and_charges.sql"),
         },
+        Migration { name: "0003_pacing", sql: include_str!("../migrations/0003_pacing.sql") },
     ],
 );

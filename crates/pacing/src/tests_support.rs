@@ -80,6 +80,9 @@ impl TestApp {
         // A busy machine is not a refusal.
         config.limits.default_deadline = HumanDuration::from_secs(60);
         config.limits.max_deadline = HumanDuration::from_secs(120);
+        // These tests are about limits, holds and charges: whether an opportunity is admitted must
+        // not hang on a forecast. The pacer runs all the same; its own tests let it throttle.
+        config.pacer.throttle = false;
         change(&mut config);
         let (clock, hand) = Clock::manual(at(WEDNESDAY_NOON));
         let parts = Parts { clock, billing, telemetry: Telemetry::for_tests() };

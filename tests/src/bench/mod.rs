@@ -7,6 +7,7 @@
 //! | transfers | billing as a process, over gRPC | pgbench in the same cluster |
 //! | statements | ImportStatement of a file | RecordPayment of the same mix, 64 callers |
 //! | documents | the first download of an invoice, which typesets it | the second one, which reads it |
+//! | reports | eight weeks of spend by the minute, a simulated week | none: the bounds are absolute |
 //! | decision | the core with 100 000 campaigns | none: the bound is absolute |
 //!
 //! Rounds of both sides alternate, and a ratio is the median over rounds, so that a noisy machine
@@ -29,6 +30,7 @@ mod figures;
 mod holds;
 mod load;
 mod pgbench;
+mod reports;
 mod seed;
 mod settle;
 mod statements;
@@ -56,6 +58,8 @@ pub enum Part {
     Admit,
     /// Charges.
     Settle,
+    /// Reports of pacing.
+    Reports,
     /// Transfers beside pgbench.
     Transfers,
     /// Holds.
@@ -98,7 +102,7 @@ pub async fn run(only: &[Part], rounds: usize) -> Result<Vec<&'static str>, Fail
 
 async fn measure(world: &mut World, only: &[Part], report: &mut Report) -> Outcome<()> {
     let wanted = |part| only.is_empty() || only.contains(&part);
-    if wanted(Part::Admit) || wanted(Part::Settle) {
+    if [Part::Admit, Part::Settle, Part::Reports].into_iter().any(wanted) {
         println!("advertisers and campaigns");
         seed::advertisers(&world.billing_uri()?, &world.pacing_uri()?).await?;
     }
@@ -109,6 +113,10 @@ async fn measure(world: &mut World, only: &[Part], report: &mut Report) -> Outco
     if wanted(Part::Settle) {
         println!("charges");
         report.add(settle::measure(world).await?);
+    }
+    if wanted(Part::Reports) {
+        println!("reports");
+        report.add(reports::measure(world).await?);
     }
     world.stop_pacing().await?;
     let of_agencies =

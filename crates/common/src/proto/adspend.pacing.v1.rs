@@ -2,7 +2,8 @@
 /// Request of Admit.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AdmitRequest {
-    /// The caller's id of the opportunity, 1 to 64 bytes. A retry meets the same coin.
+    /// The caller's id of the opportunity, 1 to 64 bytes. A retry meets the same coin; where a day has room
+    /// for fewer than a hundred charges there is none, and a retry draws again.
     #[prost(string, tag = "1")]
     pub opportunity_id: ::prost::alloc::string::String,
     /// `campaigns/{campaign}`.
@@ -12,7 +13,8 @@ pub struct AdmitRequest {
     /// reserved.
     #[prost(int64, tag = "3")]
     pub max_price_micros: i64,
-    /// The chance that an admission is charged, from 0 to 1, in parts of a million. Kept for the controller.
+    /// The chance that an admission is charged, from 0 to 1, in parts of a million. Without it
+    /// the campaign's usual chance is taken: 1 until charges have shown another. It paces, and bounds nothing.
     #[prost(int32, optional, tag = "4")]
     pub charge_probability_ppm: ::core::option::Option<i32>,
 }
@@ -886,6 +888,34 @@ pub struct PreviewBudgetChangeResponse {
     /// The budget as it would be.
     #[prost(message, optional, tag = "1")]
     pub budget: ::core::option::Option<Budget>,
+    /// Today and the other days to Sunday, as far as the demand is known: by the plan that paces, if demand
+    /// comes as it was learned.
+    #[prost(message, repeated, tag = "2")]
+    pub forecasts: ::prost::alloc::vec::Vec<DayForecast>,
+    /// What the owner should know: the warnings of the budget, and those of the forecast.
+    #[prost(string, repeated, tag = "3")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// DayForecast is what a day is expected to bring.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DayForecast {
+    /// The day, MSK.
+    #[prost(message, optional, tag = "1")]
+    pub date: ::core::option::Option<super::super::super::google::r#type::Date>,
+    /// What the demand would cost if all of it were admitted; of today, from now on.
+    #[prost(message, optional, tag = "2")]
+    pub demand: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// What the day is to spend; absent when there is no limit. Of today with what is spent.
+    #[prost(message, optional, tag = "3")]
+    pub target: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// What it is expected to spend. Of today with what is spent.
+    #[prost(message, optional, tag = "4")]
+    pub expected_spend: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+    /// What share of the demand is expected to be admitted, in parts of a million.
+    #[prost(int32, tag = "5")]
+    pub admitted_ppm: i32,
 }
 /// BudgetUnit says what an amount means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -920,8 +950,7 @@ impl BudgetUnit {
         }
     }
 }
-/// BudgetMode says how spend is spread over the day. It is kept, and shown; only ASAP behaviour is built so
-/// far.
+/// BudgetMode says how spend is spread over the day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum BudgetMode {
@@ -1212,7 +1241,8 @@ pub mod budget_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Answers what SetBudget or RemoveBudget would, by the same code, and changes nothing.
+        /// Answers what SetBudget or RemoveBudget would, by the same code, with what to expect of it, and changes
+        /// nothing.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"parent":"accounts/shop","amount":{"currency_code":"RUB","units":"8000"},"unit":"BUDGET_UNIT_AVERAGE_DAILY"}' localhost:7411 adspend.pacing.v1.BudgetService/PreviewBudgetChange
@@ -1310,7 +1340,8 @@ pub mod budget_service_server {
             tonic::Response<super::ListBudgetChangesResponse>,
             tonic::Status,
         >;
-        /// Answers what SetBudget or RemoveBudget would, by the same code, and changes nothing.
+        /// Answers what SetBudget or RemoveBudget would, by the same code, with what to expect of it, and changes
+        /// nothing.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"parent":"accounts/shop","amount":{"currency_code":"RUB","units":"8000"},"unit":"BUDGET_UNIT_AVERAGE_DAILY"}' localhost:7411 adspend.pacing.v1.BudgetService/PreviewBudgetChange
@@ -3372,6 +3403,65 @@ pub mod charge_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// PaceReading is a reading of the controller, with the numbers behind it. It is in force from its moment to
+/// that of the next one.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct PaceReading {
+    /// Its moment.
+    #[prost(message, optional, tag = "1")]
+    pub read_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The rate that applies, in parts of a million. Of an account: the ceiling over its campaigns.
+    #[prost(int32, tag = "2")]
+    pub rate_ppm: i32,
+    /// The campaign's own rate, before the ceiling of its account.
+    #[prost(int32, tag = "3")]
+    pub own_rate_ppm: i32,
+    /// The ceiling of the account; 1000000 when it throttles nobody.
+    #[prost(int32, tag = "4")]
+    pub account_ceiling_ppm: i32,
+    /// What decides `rate_ppm`.
+    #[prost(enumeration = "RateBound", tag = "5")]
+    pub bound: i32,
+    /// How the day's money is spread; unspecified without a budget.
+    #[prost(enumeration = "BudgetMode", tag = "6")]
+    pub mode: i32,
+    /// What the day may spend at most; absent without a limit.
+    #[prost(int64, optional, tag = "7")]
+    pub limit_micros: ::core::option::Option<i64>,
+    /// What the day is to spend.
+    #[prost(int64, optional, tag = "8")]
+    pub target_micros: ::core::option::Option<i64>,
+    /// What of it was due at `read_time`.
+    #[prost(int64, optional, tag = "9")]
+    pub due_micros: ::core::option::Option<i64>,
+    /// What of it was due at the end of the horizon, 45 minutes on.
+    #[prost(int64, optional, tag = "10")]
+    pub due_ahead_micros: ::core::option::Option<i64>,
+    /// Charged on the day.
+    #[prost(int64, tag = "11")]
+    pub charged_micros: i64,
+    /// Expected still to be charged for what was admitted.
+    #[prost(int64, tag = "12")]
+    pub in_flight_micros: i64,
+    /// Offered since midnight, admitted or not: expected charges.
+    #[prost(int64, tag = "13")]
+    pub offered_micros: i64,
+    /// How many opportunities that were.
+    #[prost(int64, tag = "14")]
+    pub offered_count: i64,
+    /// What the demand up to the horizon would cost if all of it were admitted.
+    #[prost(int64, tag = "15")]
+    pub demand_ahead_micros: i64,
+    /// The demand of late against its forecast; for an entity without one, its learned level.
+    #[prost(double, tag = "16")]
+    pub day_factor: f64,
+    /// Actual charges for each estimated one.
+    #[prost(double, tag = "17")]
+    pub charge_ratio: f64,
+    /// All traffic is let through until money gets short again.
+    #[prost(bool, tag = "18")]
+    pub latched: bool,
+}
 /// Request of GetPacingState.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetPacingStateRequest {
@@ -3383,7 +3473,7 @@ pub struct GetPacingStateRequest {
     pub day: ::core::option::Option<super::super::super::google::r#type::Date>,
 }
 /// Response of GetPacingState.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetPacingStateResponse {
     /// The day.
     #[prost(message, optional, tag = "1")]
@@ -3403,7 +3493,8 @@ pub struct GetPacingStateResponse {
     /// How many charges.
     #[prost(int64, tag = "6")]
     pub charges: i64,
-    /// The admission rate in parts of a million; 1000000 until there is a controller.
+    /// The admission rate in parts of a million, as `reading` has it; 1000000 is all, also without a reading.
+    /// Of an account: the ceiling over its campaigns.
     #[prost(int32, tag = "7")]
     pub admission_rate_ppm: i32,
     /// Of the account: money set aside at billing that no replica has been granted.
@@ -3421,6 +3512,467 @@ pub struct GetPacingStateResponse {
     /// The moment of the figures.
     #[prost(message, optional, tag = "12")]
     pub read_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why this rate: the reading in force now, or at the end of a day that is over. Absent when nobody asked
+    /// for admissions under a budget, or more than 14 days ago.
+    #[prost(message, optional, tag = "13")]
+    pub reading: ::core::option::Option<PaceReading>,
+    /// Of a campaign: the reading of its account at that moment, with the account's own numbers.
+    #[prost(message, optional, tag = "14")]
+    pub account_reading: ::core::option::Option<PaceReading>,
+    /// It stands still because it reached a limit.
+    #[prost(message, optional, tag = "15")]
+    pub suspension: ::core::option::Option<Suspension>,
+}
+/// Request of GetSpendCurve.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetSpendCurveRequest {
+    /// `accounts/{account}` or `campaigns/{campaign}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// From when; today's Moscow midnight when absent. Rounded down to a step; what is older than eight weeks
+    /// is gone.
+    #[prost(message, optional, tag = "2")]
+    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Until when, not more than eight weeks later; now when absent.
+    #[prost(message, optional, tag = "3")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The time between two points: whole minutes that divide a day; one minute when absent.
+    #[prost(message, optional, tag = "4")]
+    pub step: ::core::option::Option<::prost_types::Duration>,
+}
+/// Response of GetSpendCurve: a point at the end of each step. Element n of every list belongs to the step
+/// that begins at `start_time` + n × `step`. Sums begin at each Moscow midnight, so that a point is
+/// comparable with what was due.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetSpendCurveResponse {
+    /// When the first step begins.
+    #[prost(message, optional, tag = "1")]
+    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The length of a step.
+    #[prost(message, optional, tag = "2")]
+    pub step: ::core::option::Option<::prost_types::Duration>,
+    /// The currency of the amounts.
+    #[prost(string, tag = "3")]
+    pub currency_code: ::prost::alloc::string::String,
+    /// Charged. A charge that came after its day counts on the day, and is not in the curve of it.
+    #[prost(int64, repeated, tag = "4")]
+    pub charged_micros: ::prost::alloc::vec::Vec<i64>,
+    /// Offered, admitted or not: expected charges.
+    #[prost(int64, repeated, tag = "5")]
+    pub offered_micros: ::prost::alloc::vec::Vec<i64>,
+    /// Opportunities offered.
+    #[prost(int64, repeated, tag = "6")]
+    pub offered_count: ::prost::alloc::vec::Vec<i64>,
+    /// Opportunities admitted.
+    #[prost(int64, repeated, tag = "7")]
+    pub admitted_count: ::prost::alloc::vec::Vec<i64>,
+    /// What was due by the day's curve; -1 where there was none.
+    #[prost(sint64, repeated, tag = "8")]
+    pub due_micros: ::prost::alloc::vec::Vec<i64>,
+    /// The admission rate at the end of the step, in parts of a million.
+    #[prost(int32, repeated, tag = "9")]
+    pub rate_ppm: ::prost::alloc::vec::Vec<i32>,
+}
+/// Suspension is a time in which an account or a campaign stood still because it had reached a limit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Suspension {
+    /// `accounts/{account}` or `campaigns/{campaign}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// What its opportunities were denied for: a limit of the day or of the week, of either level.
+    #[prost(enumeration = "DenialReason", tag = "2")]
+    pub reason: i32,
+    /// Whose limit.
+    #[prost(enumeration = "Level", tag = "3")]
+    pub level: i32,
+    /// The day whose limit it was.
+    #[prost(message, optional, tag = "4")]
+    pub day: ::core::option::Option<super::super::super::google::r#type::Date>,
+    /// The limit.
+    #[prost(int64, tag = "5")]
+    pub limit_micros: i64,
+    /// Charged and reserved when it was reached.
+    #[prost(int64, tag = "6")]
+    pub used_micros: i64,
+    /// When it was reached.
+    #[prost(message, optional, tag = "7")]
+    pub begin_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it could go on; absent while it stands still.
+    #[prost(message, optional, tag = "8")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// What let it go on.
+    #[prost(enumeration = "SuspensionEnd", tag = "9")]
+    pub ended_by: i32,
+}
+/// Request of ListSuspensions.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListSuspensionsRequest {
+    /// `accounts/{account}` or `campaigns/{campaign}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// Of an account: those of its campaigns, too.
+    #[prost(bool, tag = "2")]
+    pub with_campaigns: bool,
+    /// At most 1000; 50 when zero.
+    #[prost(int32, tag = "3")]
+    pub page_size: i32,
+    /// From the previous page, with the same other fields.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Response of ListSuspensions.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListSuspensionsResponse {
+    /// Newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub suspensions: ::prost::alloc::vec::Vec<Suspension>,
+    /// Empty at the end, and only there.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// The currency of the amounts.
+    #[prost(string, tag = "3")]
+    pub currency_code: ::prost::alloc::string::String,
+}
+/// Request of ExplainDecision.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainDecisionRequest {
+    /// The id that was sent to Admit, 1 to 64 bytes.
+    #[prost(string, tag = "1")]
+    pub opportunity_id: ::prost::alloc::string::String,
+    /// `campaigns/{campaign}`.
+    #[prost(string, tag = "2")]
+    pub campaign: ::prost::alloc::string::String,
+    /// When it was decided; not in the future.
+    #[prost(message, optional, tag = "3")]
+    pub decision_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The price that was asked for, in micro-units, to compare with what a limit had left.
+    #[prost(int64, optional, tag = "4")]
+    pub max_price_micros: ::core::option::Option<i64>,
+    /// The token of the admission, if there was one: it proves an admission of this campaign on that day.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub token: ::prost::bytes::Bytes,
+}
+/// Response of ExplainDecision.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainDecisionResponse {
+    /// What became of it.
+    #[prost(enumeration = "DecisionVerdict", tag = "1")]
+    pub verdict: i32,
+    /// Why it was denied: THROTTLED for that verdict, the check that failed for a denial.
+    #[prost(enumeration = "DenialReason", tag = "2")]
+    pub reason: i32,
+    /// Whose limit it was, for a denial by a limit.
+    #[prost(enumeration = "Level", tag = "3")]
+    pub level: i32,
+    /// What may have decided otherwise. Empty for a verdict that is certain.
+    #[prost(enumeration = "DecisionUnknown", repeated, tag = "4")]
+    pub unknowns: ::prost::alloc::vec::Vec<i32>,
+    /// The Moscow day, on which the coin depends.
+    #[prost(message, optional, tag = "5")]
+    pub day: ::core::option::Option<super::super::super::google::r#type::Date>,
+    /// The coin of the opportunity, in parts of a million; it passes when it is below the rate.
+    #[prost(int32, tag = "6")]
+    pub coin_ppm: i32,
+    /// The rate in force, in parts of a million.
+    #[prost(int32, tag = "7")]
+    pub rate_ppm: i32,
+    /// The coin as it is compared, in parts of 2^32.
+    #[prost(int64, tag = "8")]
+    pub coin_parts: i64,
+    /// The rate as it is compared; 4294967295 is all.
+    #[prost(int64, tag = "9")]
+    pub rate_parts: i64,
+    /// The reading of the campaign in force then.
+    #[prost(message, optional, tag = "10")]
+    pub reading: ::core::option::Option<PaceReading>,
+    /// That of its account.
+    #[prost(message, optional, tag = "11")]
+    pub account_reading: ::core::option::Option<PaceReading>,
+    /// The suspension that stood then.
+    #[prost(message, optional, tag = "12")]
+    pub suspension: ::core::option::Option<Suspension>,
+    /// The currency of the amounts.
+    #[prost(string, tag = "13")]
+    pub currency_code: ::prost::alloc::string::String,
+}
+/// Request of SimulateBudget.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SimulateBudgetRequest {
+    /// `accounts/{account}` or `campaigns/{campaign}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// A positive amount in whole kopecks, at least the minimum (R-132).
+    #[prost(message, optional, tag = "2")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// What the amount means.
+    #[prost(enumeration = "BudgetUnit", tag = "3")]
+    pub unit: i32,
+    /// How spend is spread over the day; TRAFFIC when unspecified.
+    #[prost(enumeration = "BudgetMode", tag = "4")]
+    pub mode: i32,
+    /// How many days, from Monday on: 1 to 7; 7 when zero.
+    #[prost(int32, tag = "5")]
+    pub days: i32,
+}
+/// Spread is what several runs came to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Spread {
+    /// The least of them.
+    #[prost(message, optional, tag = "1")]
+    pub least: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// Their mean.
+    #[prost(message, optional, tag = "2")]
+    pub mean: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// The most of them.
+    #[prost(message, optional, tag = "3")]
+    pub most: ::core::option::Option<super::super::super::google::r#type::Money>,
+}
+/// SimulatedDay is a day of all runs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SimulatedDay {
+    /// The day.
+    #[prost(message, optional, tag = "1")]
+    pub date: ::core::option::Option<super::super::super::google::r#type::Date>,
+    /// What it may spend at most, on average over the runs.
+    #[prost(message, optional, tag = "2")]
+    pub ceiling: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// What it is to spend, on average over the runs.
+    #[prost(message, optional, tag = "3")]
+    pub target: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// What the demand would cost if all of it were admitted.
+    #[prost(message, optional, tag = "4")]
+    pub demand: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// What it spends.
+    #[prost(message, optional, tag = "5")]
+    pub spend: ::core::option::Option<Spread>,
+    /// What share of the demand is admitted, in parts of a million.
+    #[prost(int32, tag = "6")]
+    pub admitted_ppm: i32,
+    /// In how many runs the limit is reached before 23:00.
+    #[prost(int32, tag = "7")]
+    pub early_stops: i32,
+    /// The earliest of these, as time since midnight; absent without one.
+    #[prost(message, optional, tag = "8")]
+    pub earliest_stop: ::core::option::Option<::prost_types::Duration>,
+}
+/// Response of SimulateBudget.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SimulateBudgetResponse {
+    /// The days, from Monday on.
+    #[prost(message, repeated, tag = "1")]
+    pub days: ::prost::alloc::vec::Vec<SimulatedDay>,
+    /// All days together.
+    #[prost(message, optional, tag = "2")]
+    pub spend: ::core::option::Option<Spread>,
+    /// What the demand of all days would cost.
+    #[prost(message, optional, tag = "3")]
+    pub demand: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// How many runs.
+    #[prost(int32, tag = "4")]
+    pub runs: i32,
+    /// What the owner should know.
+    #[prost(string, repeated, tag = "5")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// There was demand to learn from. Without it there are no days.
+    #[prost(bool, tag = "6")]
+    pub demand_known: bool,
+}
+/// RateBound says what decides an admission rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RateBound {
+    /// Not set.
+    Unspecified = 0,
+    /// The money is enough for all that is expected.
+    AllTraffic = 1,
+    /// The day's curve: what it leaves for the demand ahead.
+    Curve = 2,
+    /// The least that keeps delivery observable.
+    Floor = 3,
+    /// The rate may not rise faster.
+    Slew = 4,
+    /// How much is offered is not known yet.
+    WarmStart = 5,
+    /// The limit is used up.
+    HardStop = 6,
+    /// The next of a small budget's few charges waits for its time (R-137).
+    LastCharge = 7,
+    /// As soon as possible: only limits stop it.
+    Asap = 8,
+    /// Outside the hours.
+    Closed = 9,
+    /// There is no budget.
+    NoBudget = 10,
+    /// Of a campaign: the account's ceiling is lower than the campaign's own rate.
+    AccountCeiling = 11,
+}
+impl RateBound {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RATE_BOUND_UNSPECIFIED",
+            Self::AllTraffic => "RATE_BOUND_ALL_TRAFFIC",
+            Self::Curve => "RATE_BOUND_CURVE",
+            Self::Floor => "RATE_BOUND_FLOOR",
+            Self::Slew => "RATE_BOUND_SLEW",
+            Self::WarmStart => "RATE_BOUND_WARM_START",
+            Self::HardStop => "RATE_BOUND_HARD_STOP",
+            Self::LastCharge => "RATE_BOUND_LAST_CHARGE",
+            Self::Asap => "RATE_BOUND_ASAP",
+            Self::Closed => "RATE_BOUND_CLOSED",
+            Self::NoBudget => "RATE_BOUND_NO_BUDGET",
+            Self::AccountCeiling => "RATE_BOUND_ACCOUNT_CEILING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RATE_BOUND_UNSPECIFIED" => Some(Self::Unspecified),
+            "RATE_BOUND_ALL_TRAFFIC" => Some(Self::AllTraffic),
+            "RATE_BOUND_CURVE" => Some(Self::Curve),
+            "RATE_BOUND_FLOOR" => Some(Self::Floor),
+            "RATE_BOUND_SLEW" => Some(Self::Slew),
+            "RATE_BOUND_WARM_START" => Some(Self::WarmStart),
+            "RATE_BOUND_HARD_STOP" => Some(Self::HardStop),
+            "RATE_BOUND_LAST_CHARGE" => Some(Self::LastCharge),
+            "RATE_BOUND_ASAP" => Some(Self::Asap),
+            "RATE_BOUND_CLOSED" => Some(Self::Closed),
+            "RATE_BOUND_NO_BUDGET" => Some(Self::NoBudget),
+            "RATE_BOUND_ACCOUNT_CEILING" => Some(Self::AccountCeiling),
+            _ => None,
+        }
+    }
+}
+/// SuspensionEnd says what let it go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SuspensionEnd {
+    /// It stands still.
+    Unspecified = 0,
+    /// Midnight in Moscow.
+    Midnight = 1,
+    /// A change of the budget.
+    BudgetChange = 2,
+}
+impl SuspensionEnd {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SUSPENSION_END_UNSPECIFIED",
+            Self::Midnight => "SUSPENSION_END_MIDNIGHT",
+            Self::BudgetChange => "SUSPENSION_END_BUDGET_CHANGE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SUSPENSION_END_UNSPECIFIED" => Some(Self::Unspecified),
+            "SUSPENSION_END_MIDNIGHT" => Some(Self::Midnight),
+            "SUSPENSION_END_BUDGET_CHANGE" => Some(Self::BudgetChange),
+            _ => None,
+        }
+    }
+}
+/// DecisionVerdict is what became of an opportunity, as far as it can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DecisionVerdict {
+    /// Not set.
+    Unspecified = 0,
+    /// No limit that is written down stood against it, and the rate that is written down let it through.
+    Admitted = 1,
+    /// The rate did not let it through: its coin is not below the rate.
+    Throttled = 2,
+    /// It was denied for `reason` before the rate was asked.
+    Denied = 3,
+    /// What is written down does not decide it; `unknowns` says why.
+    CannotBeKnown = 4,
+}
+impl DecisionVerdict {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DECISION_VERDICT_UNSPECIFIED",
+            Self::Admitted => "DECISION_VERDICT_ADMITTED",
+            Self::Throttled => "DECISION_VERDICT_THROTTLED",
+            Self::Denied => "DECISION_VERDICT_DENIED",
+            Self::CannotBeKnown => "DECISION_VERDICT_CANNOT_BE_KNOWN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DECISION_VERDICT_UNSPECIFIED" => Some(Self::Unspecified),
+            "DECISION_VERDICT_ADMITTED" => Some(Self::Admitted),
+            "DECISION_VERDICT_THROTTLED" => Some(Self::Throttled),
+            "DECISION_VERDICT_DENIED" => Some(Self::Denied),
+            "DECISION_VERDICT_CANNOT_BE_KNOWN" => Some(Self::CannotBeKnown),
+            _ => None,
+        }
+    }
+}
+/// DecisionUnknown is something that is not written down and may have decided otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DecisionUnknown {
+    /// Not set.
+    Unspecified = 0,
+    /// The budget may have had so few charges that rates were added up and no coin was tossed (R-137).
+    FewCharges = 1,
+    /// There is no reading in force then: nobody had asked yet, or it is gone after 14 days.
+    NoReading = 2,
+    /// The rate changed within seconds, and replicas take a new one over one after the other.
+    RateChanging = 3,
+    /// Whether the replica that was asked had money in hand: what the rate lets through waits for it and may
+    /// be denied as NO_FUNDS, NO_FUNDS_CONFIRMED or OVERLOADED, and by a limit where this price finds no room.
+    Funds = 4,
+    /// The campaign was changed after that time; whether it was paused and its hours then are not kept.
+    CampaignChanged = 5,
+    /// The account is blocked or closed now; since when is not kept.
+    AccountBlocked = 6,
+    /// A limit was reached or released within seconds.
+    LimitChanging = 7,
+}
+impl DecisionUnknown {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DECISION_UNKNOWN_UNSPECIFIED",
+            Self::FewCharges => "DECISION_UNKNOWN_FEW_CHARGES",
+            Self::NoReading => "DECISION_UNKNOWN_NO_READING",
+            Self::RateChanging => "DECISION_UNKNOWN_RATE_CHANGING",
+            Self::Funds => "DECISION_UNKNOWN_FUNDS",
+            Self::CampaignChanged => "DECISION_UNKNOWN_CAMPAIGN_CHANGED",
+            Self::AccountBlocked => "DECISION_UNKNOWN_ACCOUNT_BLOCKED",
+            Self::LimitChanging => "DECISION_UNKNOWN_LIMIT_CHANGING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DECISION_UNKNOWN_UNSPECIFIED" => Some(Self::Unspecified),
+            "DECISION_UNKNOWN_FEW_CHARGES" => Some(Self::FewCharges),
+            "DECISION_UNKNOWN_NO_READING" => Some(Self::NoReading),
+            "DECISION_UNKNOWN_RATE_CHANGING" => Some(Self::RateChanging),
+            "DECISION_UNKNOWN_FUNDS" => Some(Self::Funds),
+            "DECISION_UNKNOWN_CAMPAIGN_CHANGED" => Some(Self::CampaignChanged),
+            "DECISION_UNKNOWN_ACCOUNT_BLOCKED" => Some(Self::AccountBlocked),
+            "DECISION_UNKNOWN_LIMIT_CHANGING" => Some(Self::LimitChanging),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod report_service_client {
@@ -3433,7 +3985,8 @@ pub mod report_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// ReportService shows what pacing knows.
+    /// ReportService shows what pacing knows. Amounts in micro-units are of the account's currency; days are
+    /// Moscow days.
     #[derive(Debug, Clone)]
     pub struct ReportServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -3515,7 +4068,7 @@ pub mod report_service_client {
             self
         }
         /// Returns the state of an account or a campaign on the Moscow day: limits, charges, reservations, money
-        /// set aside. Amounts are micro-units of the account's currency.
+        /// set aside, and why the admission rate is what it is.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"parent":"accounts/shop"}' localhost:7411 adspend.pacing.v1.ReportService/GetPacingState
@@ -3546,6 +4099,133 @@ pub mod report_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Returns the course of spend by the minute, or by longer steps: up to eight weeks in one answer.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"campaigns/spring","step":"900s"}' localhost:7411 adspend.pacing.v1.ReportService/GetSpendCurve
+        /// ```
+        pub async fn get_spend_curve(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetSpendCurveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetSpendCurveResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.pacing.v1.ReportService/GetSpendCurve",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.pacing.v1.ReportService", "GetSpendCurve"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists when an account or a campaign stood still because it had reached a limit (R-151), newest first;
+        /// kept for 14 days after their end.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/shop","with_campaigns":true}' localhost:7411 adspend.pacing.v1.ReportService/ListSuspensions
+        /// ```
+        pub async fn list_suspensions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListSuspensionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSuspensionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.pacing.v1.ReportService/ListSuspensions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.pacing.v1.ReportService", "ListSuspensions"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Tells what became of an opportunity of the last 14 days, and by which numbers, from what is written
+        /// down. The coin of an opportunity is the same for ever, and so is the answer.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"opportunity_id":"o-1","campaign":"campaigns/spring","decision_time":"2026-01-15T12:00:00Z","max_price_micros":"2500000"}' localhost:7411 adspend.pacing.v1.ReportService/ExplainDecision
+        /// ```
+        pub async fn explain_decision(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainDecisionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainDecisionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.pacing.v1.ReportService/ExplainDecision",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.pacing.v1.ReportService", "ExplainDecision"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Runs a budget over the demand that was learned, from the coming Monday on, several times with
+        /// different luck, by the code that paces; changes nothing.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"campaigns/spring","amount":{"currency_code":"RUB","units":"8000"},"unit":"BUDGET_UNIT_AVERAGE_DAILY"}' localhost:7411 adspend.pacing.v1.ReportService/SimulateBudget
+        /// ```
+        pub async fn simulate_budget(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SimulateBudgetRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SimulateBudgetResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.pacing.v1.ReportService/SimulateBudget",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.pacing.v1.ReportService", "SimulateBudget"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3562,7 +4242,7 @@ pub mod report_service_server {
     #[async_trait]
     pub trait ReportService: std::marker::Send + std::marker::Sync + 'static {
         /// Returns the state of an account or a campaign on the Moscow day: limits, charges, reservations, money
-        /// set aside. Amounts are micro-units of the account's currency.
+        /// set aside, and why the admission rate is what it is.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"parent":"accounts/shop"}' localhost:7411 adspend.pacing.v1.ReportService/GetPacingState
@@ -3574,8 +4254,60 @@ pub mod report_service_server {
             tonic::Response<super::GetPacingStateResponse>,
             tonic::Status,
         >;
+        /// Returns the course of spend by the minute, or by longer steps: up to eight weeks in one answer.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"campaigns/spring","step":"900s"}' localhost:7411 adspend.pacing.v1.ReportService/GetSpendCurve
+        /// ```
+        async fn get_spend_curve(
+            &self,
+            request: tonic::Request<super::GetSpendCurveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetSpendCurveResponse>,
+            tonic::Status,
+        >;
+        /// Lists when an account or a campaign stood still because it had reached a limit (R-151), newest first;
+        /// kept for 14 days after their end.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/shop","with_campaigns":true}' localhost:7411 adspend.pacing.v1.ReportService/ListSuspensions
+        /// ```
+        async fn list_suspensions(
+            &self,
+            request: tonic::Request<super::ListSuspensionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSuspensionsResponse>,
+            tonic::Status,
+        >;
+        /// Tells what became of an opportunity of the last 14 days, and by which numbers, from what is written
+        /// down. The coin of an opportunity is the same for ever, and so is the answer.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"opportunity_id":"o-1","campaign":"campaigns/spring","decision_time":"2026-01-15T12:00:00Z","max_price_micros":"2500000"}' localhost:7411 adspend.pacing.v1.ReportService/ExplainDecision
+        /// ```
+        async fn explain_decision(
+            &self,
+            request: tonic::Request<super::ExplainDecisionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainDecisionResponse>,
+            tonic::Status,
+        >;
+        /// Runs a budget over the demand that was learned, from the coming Monday on, several times with
+        /// different luck, by the code that paces; changes nothing.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"campaigns/spring","amount":{"currency_code":"RUB","units":"8000"},"unit":"BUDGET_UNIT_AVERAGE_DAILY"}' localhost:7411 adspend.pacing.v1.ReportService/SimulateBudget
+        /// ```
+        async fn simulate_budget(
+            &self,
+            request: tonic::Request<super::SimulateBudgetRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SimulateBudgetResponse>,
+            tonic::Status,
+        >;
     }
-    /// ReportService shows what pacing knows.
+    /// ReportService shows what pacing knows. Amounts in micro-units are of the account's currency; days are
+    /// Moscow days.
     #[derive(Debug)]
     pub struct ReportServiceServer<T> {
         inner: Arc<T>,
@@ -3683,6 +4415,188 @@ pub mod report_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetPacingStateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.pacing.v1.ReportService/GetSpendCurve" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetSpendCurveSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::GetSpendCurveRequest>
+                    for GetSpendCurveSvc<T> {
+                        type Response = super::GetSpendCurveResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetSpendCurveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::get_spend_curve(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetSpendCurveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.pacing.v1.ReportService/ListSuspensions" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSuspensionsSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::ListSuspensionsRequest>
+                    for ListSuspensionsSvc<T> {
+                        type Response = super::ListSuspensionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListSuspensionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::list_suspensions(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSuspensionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.pacing.v1.ReportService/ExplainDecision" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainDecisionSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::ExplainDecisionRequest>
+                    for ExplainDecisionSvc<T> {
+                        type Response = super::ExplainDecisionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainDecisionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::explain_decision(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainDecisionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.pacing.v1.ReportService/SimulateBudget" => {
+                    #[allow(non_camel_case_types)]
+                    struct SimulateBudgetSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::SimulateBudgetRequest>
+                    for SimulateBudgetSvc<T> {
+                        type Response = super::SimulateBudgetResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SimulateBudgetRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::simulate_budget(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SimulateBudgetSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

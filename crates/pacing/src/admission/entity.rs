@@ -15,6 +15,7 @@ use super::hours::Hours;
 use super::rate::Rate;
 use super::slice::{Slice, Take, Terms};
 use super::{Moment, Refusal};
+use crate::calendar::schedule::Schedule;
 
 /// Whether a campaign may spend at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,17 +43,28 @@ pub struct Entity {
     /// The owner was told that there is something to do.
     called: AtomicBool,
     /// What share of opportunities is let through.
-    pub(crate) rate: Rate,
+    pub rate: Rate,
     tenant_no: AtomicU32,
     pub(crate) seat: u32,
     /// Offered demand, before any limit or coin: for the sizes of slices and the controller.
     demand_micros: AtomicU64,
     demand_count: AtomicU64,
-    pub(crate) account_no: i64,
-    pub(crate) campaign_no: i64,
+    /// What of the prices is expected to be charged, of all that was offered and of what was
+    /// admitted.
+    offered_micros: AtomicU64,
+    admitted_micros: AtomicU64,
+    admitted_count: AtomicU64,
+    /// The chance of a charge where the caller names none.
+    chance_ppm: AtomicU32,
+    /// The number of its account.
+    pub account_no: i64,
+    /// Its own number.
+    pub campaign_no: i64,
     /// Two places, so that a new slice is open before the old one is closed.
     slices: [Slice; 2],
     hours: ArcSwapOption<Hours>,
+    /// Counts changes of standing and hours.
+    version: AtomicU32,
     refusal: ArcSwapOption<Refusal>,
     /// The smallest and the largest price that found too little, since the owner last looked.
     least_unmet: AtomicI64,
@@ -68,6 +80,22 @@ pub struct Demand {
     /// The number of opportunities; wraps.
     pub count: u64,
 }
+
+/// What the controller reads of a campaign: sums so far, all of which wrap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// Expected charges of all opportunities: price times chance.
+    pub offered_micros: u64,
+    /// Their number.
+    pub offered_count: u64,
+    /// Expected charges of those that were admitted.
+    pub admitted_micros: u64,
+    /// Their number.
+    pub admitted_count: u64,
+}
+
+/// A chance of 1 in parts of a million.
+pub const CERTAIN_PPM: u32 = 1_000_000;
 
 /// Prices that found too little in the slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,9 +119,14 @@ impl Entity {
             called: AtomicBool::new(false),
             demand_micros: AtomicU64::new(0),
             demand_count: AtomicU64::new(0),
+            offered_micros: AtomicU64::new(0),
+            admitted_micros: AtomicU64::new(0),
+            admitted_count: AtomicU64::new(0),
+            chance_ppm: AtomicU32::new(CERTAIN_PPM),
             least_unmet: AtomicI64::new(i64::MAX),
             most_unmet: AtomicI64::new(0),
             hours: ArcSwapOption::empty(),
+            version: AtomicU32::new(0),
             refusal: ArcSwapOption::empty(),
             account_no,
             campaign_no,
@@ -111,7 +144,8 @@ impl Entity {
         self.name.as_bytes() == name
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    /// Whether the campaign may spend at all.
+    pub fn standing(&self) -> Standing {
         match self.standing.load(Ordering::Relaxed) {
             0 => Standing::Active,
             1 => Standing::Paused,
@@ -136,6 +170,28 @@ impl Entity {
         self.tenant_no.store(tenant_no, Ordering::Relaxed);
     }
 
+    /// The directory was told of it again: whatever was derived from it may be old.
+    pub(super) fn note_change(&self) {
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Grows with every change of standing or hours.
+    pub fn version(&self) -> u32 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Whether its hours and dates let it serve now.
+    pub fn is_open(&self, moment: &Moment) -> bool {
+        let Some(hours) = self.hours() else { return true };
+        hours.as_ref().is_none_or(|hours| hours.shut(moment).is_none())
+    }
+
+    /// Its schedule; `None` when it always serves.
+    pub fn schedule(&self) -> Option<Schedule> {
+        let hours = self.hours()?;
+        Some(hours.as_ref()?.schedule().clone())
+    }
+
     /// The hours, unless it always serves.
     pub(super) fn hours(&self) -> Option<arc_swap::Guard<Option<Arc<Hours>>>> {
         self.has_hours.load(Ordering::Acquire).then(|| self.hours.load())
@@ -147,9 +203,42 @@ impl Entity {
         self.has_hours.store(any, Ordering::Release);
     }
 
-    pub(super) fn count_demand(&self, price_micros: i64) {
+    /// Counts an opportunity that was asked for the first time.
+    pub(super) fn count_demand(&self, price_micros: i64, expected_micros: u64) {
         self.demand_micros.fetch_add(price_micros.unsigned_abs(), Ordering::Relaxed);
         self.demand_count.fetch_add(1, Ordering::Relaxed);
+        self.offered_micros.fetch_add(expected_micros, Ordering::Relaxed);
+    }
+
+    /// Counts an admission.
+    pub(super) fn count_admission(&self, expected_micros: u64) {
+        self.admitted_micros.fetch_add(expected_micros, Ordering::Relaxed);
+        self.admitted_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What a price is expected to come to, by the caller's chance or by what is usual here.
+    pub(super) fn expected(&self, price_micros: i64, chance_ppm: Option<u32>) -> u64 {
+        let chance = chance_ppm.unwrap_or_else(|| self.chance_ppm.load(Ordering::Relaxed));
+        if chance >= CERTAIN_PPM {
+            return price_micros.unsigned_abs();
+        }
+        // An estimate for the controller, never part of a limit.
+        (price_micros.unsigned_abs() as f64 * f64::from(chance) * 1e-6) as u64
+    }
+
+    /// Sets the chance of a charge where the caller names none. For the controller.
+    pub fn set_chance(&self, ppm: u32) {
+        self.chance_ppm.store(ppm.min(CERTAIN_PPM), Ordering::Relaxed);
+    }
+
+    /// What was offered and admitted so far.
+    pub fn offer(&self) -> Offer {
+        Offer {
+            offered_micros: self.offered_micros.load(Ordering::Relaxed),
+            offered_count: self.demand_count.load(Ordering::Relaxed),
+            admitted_micros: self.admitted_micros.load(Ordering::Relaxed),
+            admitted_count: self.admitted_count.load(Ordering::Relaxed),
+        }
     }
 
     /// What was asked for so far.

@@ -10,7 +10,7 @@
 //! Cost: about 100 ns warm, and no allocation (`benches/decision.rs` counts).
 //!
 //! Not here: waiting for a cold entity and sealing tokens for the wire (`grpc::admission`), cutting
-//! slices (`leases`), choosing the rate (the controller to come; its place is `rate`).
+//! slices (`leases`), choosing the rate that [`rate`] keeps (`pacer`).
 
 mod directory;
 mod entity;
@@ -36,7 +36,7 @@ use adspend_common::time::Day;
 
 use crate::calendar::schedule::{Closed, Schedule};
 
-pub use entity::{Demand, Entity, Standing, Unmet};
+pub use entity::{CERTAIN_PPM, Demand, Entity, Offer, Standing, Unmet};
 pub use moment::{Moment, day_no};
 pub use tally::Tally;
 pub use token::{Token, TokenKey};
@@ -54,6 +54,9 @@ pub struct Opportunity<'a> {
     pub campaign: &'a str,
     /// The most that the charge may cost; positive.
     pub max_price_micros: i64,
+    /// The chance that an admission is charged, in parts of a million; `None`: as is usual for
+    /// the campaign.
+    pub chance_ppm: Option<u32>,
 }
 
 /// Who asks, as far as a decision cares.
@@ -271,8 +274,12 @@ impl Admission {
                 continue;
             };
             entity.set_tenant_no(registry.tenant_no(&facts.tenant));
+            let before = (entity.standing(), entity.schedule());
             entity.set_standing(facts.standing);
             entity.set_hours(Hours::of(&facts.schedule, day));
+            if before != (entity.standing(), entity.schedule()) {
+                entity.note_change();
+            }
         }
         if before != (registry.entities.len(), registry.tenants.len()) {
             let directory = Directory::new(registry.entities.clone(), registry.tenants.clone());
@@ -305,6 +312,11 @@ impl Admission {
                 entity.set_hours(Hours::of(old.schedule(), day));
             }
         }
+    }
+
+    /// Every campaign that is known, as a snapshot by seat.
+    pub fn entities(&self) -> Vec<Arc<Entity>> {
+        self.directory.load().entities().to_vec()
     }
 
     /// The campaign with these numbers.
@@ -425,7 +437,12 @@ impl View<'_> {
         if asked == Asked::First {
             // After the slice: a locked instruction before it would wait for the line of the one
             // while the other is not even asked for.
-            entity.count_demand(opportunity.max_price_micros);
+            let price = opportunity.max_price_micros;
+            entity.count_demand(price, entity.expected(price, opportunity.chance_ppm));
+        }
+        if matches!(decision, Decision::Admitted(_)) {
+            let price = opportunity.max_price_micros;
+            entity.count_admission(entity.expected(price, opportunity.chance_ppm));
         }
         decision
     }
@@ -454,6 +471,9 @@ impl View<'_> {
             }
         } else if entity.covers(price) {
             return Decision::Denied(Denial::plain(Reason::Throttled));
+        }
+        if passes {
+            entity.rate.not_taken();
         }
         entity.note_unmet(price);
         self.admission.call(entity);

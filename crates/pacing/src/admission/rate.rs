@@ -1,23 +1,41 @@
-//! The admission rate and its coin. The controller's place.
+//! The admission rate, and what decides at it: the coin, or the accumulator of a small budget.
 //!
-//! The rate is 1 until the controller exists (../shared/design/pacing.md in the plan of the
-//! project): it will set the rate of each campaign about every five seconds, already the minimum
-//! over the campaign and its account, from the demand that [`Entity`](super::Entity) counts. What
-//! is fixed already is the coin: one hash of the opportunity's id, the account and the day, the
-//! same on every replica and in every version, so a retry gets the same answer wherever it goes,
-//! and an opportunity that passes at one rate passes at every higher one.
+//! The `pacer` sets the rate of each campaign about every five seconds, already the minimum over
+//! the campaign and its account, from the demand that [`Entity`](super::Entity) counts. The coin
+//! is one hash of the opportunity's id, the account and the day, the same on every replica and in
+//! every version, so a retry gets the same answer wherever it goes, and an opportunity that passes
+//! at one rate passes at every higher one.
+//!
+//! A budget of less than a hundred charges a day is not left to a coin: of thirty expected
+//! charges it would take thirty give or take five. Its rate is added up instead, and the
+//! opportunity that fills the sum passes: thirty give or take one on each replica. The exception
+//! has a price: a retry draws again. It gets no second money by it, for an admission that nobody
+//! settles expires.
 
 #![deny(clippy::arithmetic_side_effects)]
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// A rate in parts of 2^32; [`Rate::ALL`] is 1 and asks no coin.
+/// A rate in parts of 2^32; [`Rate::ALL`] is 1 and asks nothing.
 #[derive(Debug)]
-pub struct Rate(AtomicU32);
+pub struct Rate {
+    parts: AtomicU32,
+    /// Somebody has said what the rate is.
+    is_set: AtomicBool,
+    /// Add up instead of tossing.
+    is_few: AtomicBool,
+    /// The accumulator: passes on overflow. Half full at first, so that it is off by a half.
+    sum: AtomicU32,
+}
 
 impl Default for Rate {
     fn default() -> Self {
-        Rate(AtomicU32::new(Rate::ALL))
+        Rate {
+            parts: AtomicU32::new(Rate::ALL),
+            is_set: AtomicBool::new(false),
+            is_few: AtomicBool::new(false),
+            sum: AtomicU32::new(u32::MAX / 2),
+        }
     }
 }
 
@@ -27,13 +45,47 @@ impl Rate {
 
     /// Sets the rate, in parts of 2^32. For the controller.
     pub fn set(&self, parts: u32) {
-        self.0.store(parts, Ordering::Relaxed);
+        self.parts.store(parts, Ordering::Relaxed);
+        self.is_set.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the coin lets this opportunity through.
+    /// The rate until the controller's first word. True when there was none before.
+    pub fn start(&self, parts: u32) -> bool {
+        let first = !self.is_set.swap(true, Ordering::Relaxed);
+        if first {
+            self.parts.store(parts, Ordering::Relaxed);
+        }
+        first
+    }
+
+    /// Says whether the budget is so small that rates are added up. For the controller.
+    pub fn set_few(&self, few: bool) {
+        self.is_few.store(few, Ordering::Relaxed);
+    }
+
+    /// The rate, in parts of 2^32.
+    pub fn parts(&self) -> u32 {
+        self.parts.load(Ordering::Relaxed)
+    }
+
+    /// Whether this opportunity is let through.
     pub fn admits(&self, opportunity: &str, account_no: i64, day_no: i32) -> bool {
-        let parts = self.0.load(Ordering::Relaxed);
-        parts == Rate::ALL || coin(opportunity, account_no, day_no) < parts
+        let parts = self.parts();
+        if parts == Rate::ALL {
+            return true;
+        }
+        if self.is_few.load(Ordering::Relaxed) {
+            let before = self.sum.fetch_add(parts, Ordering::Relaxed);
+            return before.checked_add(parts).is_none();
+        }
+        coin(opportunity, account_no, day_no) < parts
+    }
+
+    /// What was let through found no money: of a small budget the next one passes instead.
+    pub fn not_taken(&self) {
+        if self.is_few.load(Ordering::Relaxed) {
+            self.sum.store(u32::MAX, Ordering::Relaxed);
+        }
     }
 }
 
@@ -86,6 +138,24 @@ mod tests {
         }
         // 1 000 expected in each, standard deviation 31.
         assert!(buckets.iter().all(|count| (840..1_160).contains(count)), "{buckets:?}");
+    }
+
+    /// thirty of three thousand give or take one, where a coin is off by five.
+    #[test]
+    fn a_small_budget_is_added_up_and_not_tossed() {
+        let rate = Rate::default();
+        rate.set(Rate::ALL / 100);
+        rate.set_few(true);
+        let passed = (0..3_000).filter(|n| rate.admits(&format!("o-{n}"), 1, 739_341)).count();
+        assert!((29..=31).contains(&passed), "{passed}");
+        // What found no money is made up for by the next.
+        rate.not_taken();
+        assert!(rate.admits("o-next", 1, 739_341));
+        assert!(!rate.admits("o-after", 1, 739_341));
+        rate.set(0);
+        assert!((0..1_000).all(|n| !rate.admits(&format!("z-{n}"), 1, 739_341)), "0 is 0");
+        rate.set(Rate::ALL);
+        assert!((0..1_000).all(|n| rate.admits(&format!("a-{n}"), 1, 739_341)), "1 is 1");
     }
 
     proptest! {

@@ -44,7 +44,7 @@ fn admission(facts: &[Facts]) -> Admission {
 }
 
 fn opportunity(campaign: &str) -> Opportunity<'_> {
-    Opportunity { id: "o-1", campaign, max_price_micros: PRICE }
+    Opportunity { id: "o-1", campaign, max_price_micros: PRICE, chance_ppm: None }
 }
 
 fn give(entity: &Entity, moment: &Moment, amount_micros: i64) {

@@ -29,13 +29,14 @@ use crate::Services;
 use crate::accounts::{self, Account, AccountNo};
 use crate::calendar::changes::{self, Kind, Refusal};
 use crate::calendar::policy::{Figure, Level, Preset, Unit};
-use crate::calendar::week::Bound;
+use crate::calendar::week::{Bound, WeekSpent};
 use crate::campaigns::{self, CampaignNo};
 use crate::requests::{self, Answer, Begun, Call};
 
 pub use rules::{Limits, Mode, Warning};
 #[cfg(test)]
 pub(crate) use store::events;
+pub(crate) use store::mode_from_number;
 pub use store::{states_for, weeks_for};
 
 /// How often a transaction is tried when others are in its way.
@@ -298,6 +299,7 @@ pub async fn change(
     let answer = db::retry("budgets.change", ATTEMPTS, once).await?;
     // What this replica was refused under the old figure it may ask for again.
     services.leases.budget_changed(owner.entity);
+    services.pacer.hurry();
     Ok(answer)
 }
 
@@ -325,19 +327,58 @@ async fn change_once(
     Ok(Answer::New(budget))
 }
 
-/// What [`change`] would answer; nothing is changed, and nothing waits.
-pub async fn preview(
+/// A change that was tried and not made.
+#[derive(Debug, Clone)]
+pub struct Tried {
+    /// What [`change`] would answer.
+    pub budget: Budget,
+    /// What the limits would follow from.
+    pub limits: Limits,
+    /// Charged and reserved on the days of the week.
+    pub week: WeekSpent,
+    /// Whose budget it is.
+    pub entity: Entity,
+}
+
+/// Tries a change at this moment; nothing is changed, and nothing waits.
+pub async fn try_change(
     services: &Services,
     caller: &Caller,
     parent: &Parent,
     wish: Wish,
-) -> Result<Budget, Error> {
+) -> Result<Tried, Error> {
     let owner = owner(services, caller, parent).await?;
     let now = services.clock.now();
     let before = read(services, owner.entity, now).await?;
+    tried(services, &owner, &before, now, wish)
+}
+
+/// The same as the first budget ever, set at the midnight with which `day` begins.
+pub async fn try_afresh(
+    services: &Services,
+    caller: &Caller,
+    parent: &Parent,
+    wish: Wish,
+    day: Day,
+) -> Result<Tried, Error> {
+    let owner = owner(services, caller, parent).await?;
+    let stored = read(services, owner.entity, services.clock.now()).await?;
+    let limits = Limits::none(day, stored.limits.terms);
+    let usage = rules::Usage { week: WeekSpent::default(), ..stored.usage };
+    tried(services, &owner, &store::Stored { limits, usage }, day.start(), wish)
+}
+
+fn tried(
+    services: &Services,
+    owner: &Owner,
+    before: &store::Stored,
+    now: DateTime<Utc>,
+    wish: Wish,
+) -> Result<Tried, Error> {
     let preset = services.config.budgets.daily_preset.preset();
-    let decided = rules::decide(&before.limits, now, &owner, wish, preset)?;
-    Ok(rules::view(&owner, &decided.limits, now, &before.usage))
+    let decided = rules::decide(&before.limits, now, owner, wish, preset)?;
+    let budget = rules::view(owner, &decided.limits, now, &before.usage);
+    Ok(Tried { budget, limits: decided.limits, week: before.usage.week, entity: owner.entity })
 }
 
 /// What is in force, what is pending, and the ceilings of the remaining days.

@@ -26,7 +26,8 @@ const fn mode_number(mode: Mode) -> i16 {
     }
 }
 
-fn mode_from_number(number: i16) -> Result<Mode, db::Error> {
+/// The mode of a stored number.
+pub(crate) fn mode_from_number(number: i16) -> Result<Mode, db::Error> {
     [Mode::Even, Mode::Traffic, Mode::Asap]
         .into_iter()
         .find(|mode| mode_number(*mode) == number)

@@ -295,6 +295,7 @@ async fn announce(services: &Services, answer: &Answer<Listed>) {
         tracing::warn!(%error, "a change of a campaign was not announced");
     }
     services.leases.budget_changed(listed.campaign.entity());
+    services.pacer.hurry();
 }
 
 async fn update_once(

@@ -13,6 +13,7 @@
 //! | `queue` | the handle that callers have, and the bound on what waits |
 //! | `writer` | the group commit: tasks that write for all callers of this replica |
 //! | `store`, `copy` | the statements of a group |
+//! | `lags` | how long charges take, for the pacer |
 //! | `settlement` | what was charged goes to billing, once |
 //! | `audit` | whether the books agree with themselves |
 //!
@@ -25,6 +26,7 @@ pub mod audit;
 mod batch;
 mod copy;
 mod item;
+mod lags;
 mod metrics;
 mod queue;
 mod rules;
@@ -44,6 +46,7 @@ use serde::{Deserialize, Serialize};
 use crate::admission::token::Token;
 use rules::Refused;
 
+pub use lags::{Lag, Lags};
 pub use queue::{Charges, start};
 
 /// The most charges of one call, or of one message of a stream.

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::item::{Charge, Item, Target, Verdict, reserved};
+use super::lags::Lags;
 use super::metrics::Metrics;
 use super::writer::{Answer, Work, Writer};
 use super::{Booked, Cancelled, Error, MAX_BATCH, NewCharge, NewTarget, Refusal, Settings, store};
@@ -26,6 +27,7 @@ struct Inner {
     db: Pool,
     shards: Vec<Shard>,
     closed: CancellationToken,
+    lags: Lags,
     /// Currencies of accounts that were charged: an account never changes its own.
     currencies: RwLock<HashMap<i64, Currency>>,
 }
@@ -44,6 +46,7 @@ pub fn start(
     settings: &Settings,
 ) -> (Charges, Vec<BoxFuture<'static, ()>>) {
     let closed = CancellationToken::new();
+    let lags = Lags::default();
     let mut shards = Vec::new();
     let mut writers: Vec<BoxFuture<'static, ()>> = Vec::new();
     for _ in 0..settings.writers.max(1) {
@@ -57,19 +60,25 @@ pub fn start(
             queue,
             closed: closed.clone(),
             metrics: Metrics::new(),
+            lags: lags.clone(),
             previous: 0,
             careful: 0,
         };
         writers.push(Box::pin(writer.run()));
     }
     let currencies = RwLock::new(HashMap::new());
-    (Charges(Arc::new(Inner { db: db.clone(), shards, closed, currencies })), writers)
+    (Charges(Arc::new(Inner { db: db.clone(), shards, closed, lags, currencies })), writers)
 }
 
 impl Charges {
     /// Lets the writers end when they have answered what waits; later calls are refused.
     pub fn close(&self) {
         self.0.closed.cancel();
+    }
+
+    /// How long charges have taken that were booked here.
+    pub fn lags(&self) -> Lags {
+        self.0.lags.clone()
     }
 
     /// Books charges, durably, with a verdict each in the order given.

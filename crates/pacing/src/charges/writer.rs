@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::{self, Folded, Known, Plan, SliceRow};
 use super::item::{Item, Verdict};
+use super::lags::Lags;
 use super::metrics::Metrics;
 use super::rules::Ended;
 use super::{Error, Settings, store};
@@ -61,6 +62,7 @@ pub(super) struct Writer {
     pub(super) queue: mpsc::UnboundedReceiver<Work>,
     pub(super) closed: CancellationToken,
     pub(super) metrics: Metrics,
+    pub(super) lags: Lags,
     /// Items of the last group.
     pub(super) previous: usize,
     /// How many groups more look everything up.
@@ -190,6 +192,7 @@ impl Writer {
             match self.attempt(items, complete).await {
                 Ok(folded) => {
                     self.metrics.wrote(&folded, began.elapsed());
+                    self.lags.note(items, &folded.verdicts, self.clock.now());
                     return Ok(folded.verdicts);
                 }
                 Err(Failed::RowsAdded) => {}

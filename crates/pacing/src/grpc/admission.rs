@@ -23,7 +23,7 @@ use crate::app::Services;
 const MAX_BATCH: usize = 1_000;
 
 /// The longest opportunity id in bytes.
-const MAX_OPPORTUNITY_BYTES: usize = 64;
+pub(super) const MAX_OPPORTUNITY_BYTES: usize = 64;
 
 /// The highest price: a hundred million units. Less than the largest slice.
 const MAX_PRICE_MICROS: i64 = 100_000_000_000_000;
@@ -235,6 +235,7 @@ fn opportunity(request: &pb::AdmitRequest) -> Opportunity<'_> {
         id: &request.opportunity_id,
         campaign: request.campaign.strip_prefix(COLLECTION).unwrap_or_default(),
         max_price_micros: request.max_price_micros,
+        chance_ppm: request.charge_probability_ppm.and_then(|ppm| u32::try_from(ppm).ok()),
     }
 }
 
@@ -305,7 +306,7 @@ fn denied(denial: &Denial) -> pb::Denial {
     }
 }
 
-fn reason(reason: Reason) -> pb::DenialReason {
+pub(super) fn reason(reason: Reason) -> pb::DenialReason {
     match reason {
         Reason::CampaignUnknown => pb::DenialReason::CampaignUnknown,
         Reason::CampaignPaused => pb::DenialReason::CampaignPaused,

@@ -13,6 +13,7 @@ use crate::app::Services;
 use crate::budgets::{self, Budget, Change, Dated, DayCeiling, Mode, Parent, Warning, Wish};
 use crate::calendar::policy::Unit;
 use crate::calendar::week::Bound;
+use crate::reports::preview::{self, Caution, DayForecast};
 
 pub(super) struct Budgets {
     services: Services,
@@ -88,11 +89,16 @@ impl pb::budget_service_server::BudgetService for Budgets {
         &self,
         request: Request<pb::PreviewBudgetChangeRequest>,
     ) -> Result<Response<pb::PreviewBudgetChangeResponse>, Status> {
-        let (owner, wish) = preview(request.get_ref())?;
+        let (owner, wish) = tried(request.get_ref())?;
         let caller = identity::caller(&request);
-        let outcome = budgets::preview(&self.services, caller, &owner, wish).await;
-        let budget = Some(budget(&outcome.map_err(Refusal::from)?));
-        Ok(Response::new(pb::PreviewBudgetChangeResponse { budget }))
+        let outcome = preview::preview(&self.services, caller, &owner, wish).await;
+        let outcome = outcome.map_err(Refusal::from)?;
+        let currency = outcome.budget.currency;
+        Ok(Response::new(pb::PreviewBudgetChangeResponse {
+            forecasts: outcome.days.iter().map(|day| forecast(day, currency)).collect(),
+            warnings: warnings(&outcome.budget.warnings, &outcome.cautions),
+            budget: Some(budget(&outcome.budget)),
+        }))
     }
 }
 
@@ -120,7 +126,7 @@ fn set(request: &pb::SetBudgetRequest) -> Result<(Parent, Wish, RequestId), Refu
     v.all((parent, wish, id))
 }
 
-fn preview(request: &pb::PreviewBudgetChangeRequest) -> Result<(Parent, Wish), Refusal> {
+fn tried(request: &pb::PreviewBudgetChangeRequest) -> Result<(Parent, Wish), Refusal> {
     let mut v = Violations::new();
     let parent = parent(&mut v, &request.parent);
     let wish = match &request.amount {
@@ -130,7 +136,13 @@ fn preview(request: &pb::PreviewBudgetChangeRequest) -> Result<(Parent, Wish), R
     v.all((parent, wish))
 }
 
-fn wish(v: &mut Violations, amount: Option<&WireMoney>, unit: i32, mode: i32) -> Option<Wish> {
+/// A figure that is wanted.
+pub(super) fn wish(
+    v: &mut Violations,
+    amount: Option<&WireMoney>,
+    unit: i32,
+    mode: i32,
+) -> Option<Wish> {
     let amount = v.kopecks("amount", amount);
     let unit = v.enumeration::<pb::BudgetUnit>("unit", unit);
     let mode = v.optional_enumeration::<pb::BudgetMode>("mode", mode);
@@ -169,17 +181,47 @@ fn budget(budget: &Budget) -> pb::Budget {
         name: format!("{}/budget", budget.parent.name()),
         in_force: budget.in_force.as_ref().map(figure),
         pending: budget.pending.as_ref().map(figure),
-        mode: match budget.mode {
-            Mode::Even => pb::BudgetMode::Even,
-            Mode::Traffic => pb::BudgetMode::Traffic,
-            Mode::Asap => pb::BudgetMode::Asap,
-        }
-        .into(),
+        mode: mode(budget.mode).into(),
         ceilings: budget.ceilings.iter().map(|ceiling| day_ceiling(ceiling, currency)).collect(),
         changes_today: budget.changes_today.into(),
         changes_left: budget.changes_left.into(),
         warnings: budget.warnings.iter().map(|warning| text(*warning).to_owned()).collect(),
     }
+}
+
+/// A mode on the wire.
+pub(super) fn mode(mode: Mode) -> pb::BudgetMode {
+    match mode {
+        Mode::Even => pb::BudgetMode::Even,
+        Mode::Traffic => pb::BudgetMode::Traffic,
+        Mode::Asap => pb::BudgetMode::Asap,
+    }
+}
+
+fn forecast(day: &DayForecast, currency: Currency) -> pb::DayForecast {
+    pb::DayForecast {
+        date: Some(rpc::date(day.day)),
+        demand: Some(rpc::money(day.demand, currency)),
+        target: day.target.map(|target| rpc::money(target, currency)),
+        expected_spend: Some(rpc::money(day.expected, currency)),
+        admitted_ppm: day.admitted_ppm,
+    }
+}
+
+/// What an owner should know of a budget, and of what to expect of it.
+pub(super) fn warnings(warnings: &[Warning], cautions: &[Caution]) -> Vec<String> {
+    let cautions = cautions.iter().map(|caution| match caution {
+        Caution::DemandUnknown => {
+            "nothing was offered yet that a forecast could be made of"
+        }
+        Caution::DemandFresh => {
+            "less than a week of demand was seen: the forecast is made of that, and of what others see"
+        }
+        Caution::DemandShort => {
+            "the demand that is expected is not enough to spend this budget"
+        }
+    });
+    warnings.iter().map(|warning| text(*warning)).chain(cautions).map(str::to_owned).collect()
 }
 
 fn figure(dated: &Dated, currency: Currency) -> pb::BudgetFigure {

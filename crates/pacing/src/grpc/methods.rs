@@ -34,4 +34,8 @@ pub(crate) const METHODS: MethodTable = &[
     ("/adspend.pacing.v1.ChargeService/StreamSettle", SPENDERS),
     ("/adspend.pacing.v1.ChargeService/Cancel", SPENDERS),
     ("/adspend.pacing.v1.ReportService/GetPacingState", READERS),
+    ("/adspend.pacing.v1.ReportService/GetSpendCurve", READERS),
+    ("/adspend.pacing.v1.ReportService/ListSuspensions", READERS),
+    ("/adspend.pacing.v1.ReportService/ExplainDecision", READERS),
+    ("/adspend.pacing.v1.ReportService/SimulateBudget", READERS),
 ];

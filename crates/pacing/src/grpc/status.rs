@@ -131,6 +131,11 @@ impl From<reports::Error> for Refusal {
         match error {
             reports::Error::Account(cause) => cause.into(),
             reports::Error::Campaign(cause) => cause.into(),
+            reports::Error::Budget(cause) => cause.into(),
+            reports::Error::Token => invalid("token", error.to_string()),
+            reports::Error::Overloaded => {
+                refuse(Code::ResourceExhausted, Reason::Overloaded, error.to_string())
+            }
             reports::Error::Db(cause) => cause.into(),
         }
     }

@@ -36,12 +36,12 @@ impl Ask {
         (self.entity.account_no, self.entity.campaign_no)
     }
 
-    fn campaign(&self) -> budgets::Entity {
+    pub(super) fn campaign(&self) -> budgets::Entity {
         let account = AccountNo(self.entity.account_no);
         budgets::Entity::campaign(account, CampaignNo(self.entity.campaign_no))
     }
 
-    fn account(&self) -> budgets::Entity {
+    pub(super) fn account(&self) -> budgets::Entity {
         budgets::Entity::account(AccountNo(self.entity.account_no))
     }
 }
@@ -68,7 +68,14 @@ pub(super) struct Stop {
 /// The answer to one question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    Granted { slice_no: i64, hold_no: i64, amount_micros: i64, then: Option<Stop> },
+    Granted {
+        slice_no: i64,
+        hold_no: i64,
+        amount_micros: i64,
+        then: Option<Stop>,
+        /// The campaign or its account has a limit.
+        limited: bool,
+    },
     Refused(Stop),
 }
 
@@ -263,7 +270,10 @@ fn answer(
             let slice_no = numbers.get(&ask.key()).copied();
             let slice_no = slice_no.ok_or_else(|| db::Error::other("a slice without a number"))?;
             let then = then.map(|bound| table.stop(ask, bound));
-            Ok(Answer::Granted { slice_no, hold_no, amount_micros, then })
+            let limited = [ask.campaign(), ask.account()]
+                .into_iter()
+                .any(|entity| table.room(entity).limit_micros.is_some());
+            Ok(Answer::Granted { slice_no, hold_no, amount_micros, then, limited })
         }
     }
 }

@@ -23,15 +23,18 @@
 //!    crash at any point asks again with the same request id and holds nothing twice.
 //!
 //! Files beyond mod, rules and store: `grant` and `books` are the two transactions, `owner` is the
-//! memory, `refill` and `exchange` the loops over it, `holds` the treasurer.
+//! memory, `refill` and `exchange` the loops over it, `holds` the treasurer; `reached` collects limits
+//! that are used up, for the pacer.
 //!
-//! Not here: charges (they move reserved to charged under the same locks), the admission rate.
+//! Not here: charges (they move reserved to charged under the same locks), the admission rate
+//! (`pacer`).
 
 mod books;
 mod exchange;
 mod grant;
 mod holds;
 mod owner;
+mod reached;
 mod refill;
 mod rules;
 #[cfg(test)]
@@ -55,6 +58,7 @@ use crate::budgets;
 use crate::calendar::policy::Level;
 use crate::replicas;
 
+pub use reached::{Reached, Stopped};
 pub use settings::Settings;
 
 use owner::Memory;
@@ -76,6 +80,8 @@ pub struct Parts {
     pub replica: Uuid,
     /// How many processes serve.
     pub replicas: replicas::Count,
+    /// The rate of a campaign with a limit until the pacer has set it, in parts of 2^32.
+    pub first_rate_parts: u32,
     /// The section of the configuration.
     pub settings: Settings,
 }
@@ -88,18 +94,22 @@ pub struct Leases {
     admission: Arc<Admission>,
     replica: Uuid,
     replicas: replicas::Count,
+    first_rate_parts: u32,
     settings: Settings,
     memory: Mutex<Memory>,
     /// One grant at a time; whoever holds it knows that none is between its commit and our memory.
     granting: tokio::sync::Mutex<()>,
     hunger: Notify,
     need_of_money: Notify,
+    reached: Reached,
+    newcomers: Arc<Notify>,
 }
 
 impl Leases {
     /// No slices yet.
     pub fn new(parts: Parts) -> Arc<Leases> {
-        let Parts { db, clock, billing, admission, replica, replicas, settings } = parts;
+        let Parts { db, clock, billing, admission, replica, replicas, first_rate_parts, settings } =
+            parts;
         Arc::new(Leases {
             db,
             clock,
@@ -107,17 +117,30 @@ impl Leases {
             admission,
             replica,
             replicas,
+            first_rate_parts,
             settings,
             memory: Mutex::default(),
             granting: tokio::sync::Mutex::default(),
             hunger: Notify::new(),
             need_of_money: Notify::new(),
+            reached: Reached::default(),
+            newcomers: Arc::default(),
         })
     }
 
     /// Somebody waits for a slice: do not wait for the tick.
     pub fn hurry(&self) {
         self.hunger.notify_one();
+    }
+
+    /// The limits that this replica finds reached.
+    pub fn reached(&self) -> Reached {
+        self.reached.clone()
+    }
+
+    /// Wakes when a campaign with a limit is asked for that has no rate yet.
+    pub fn newcomers(&self) -> Arc<Notify> {
+        Arc::clone(&self.newcomers)
     }
 
     /// How long a caller may wait for a cold entity.

@@ -11,6 +11,7 @@ use tokio::time::{Duration, Instant};
 use super::books::Report;
 use super::rules::{self, Need, Provision};
 use super::store::SliceKey;
+use crate::admission::rate::Rate;
 use crate::admission::slice::Terms;
 use crate::admission::{Demand, Entity, Unmet};
 
@@ -374,7 +375,9 @@ impl Seat {
         let before = self.rate;
         let demand = self.entity.demand();
         let asked = demand.micros.wrapping_sub(self.demand.micros) as f64;
-        self.rate = rules::smooth(self.rate, asked / elapsed.as_secs_f64());
+        // Of what is asked for only the admitted share is spent.
+        let share = f64::from(self.entity.rate.parts()) / f64::from(Rate::ALL);
+        self.rate = rules::smooth(self.rate, asked * share / elapsed.as_secs_f64());
         if self.rate < 1.0 {
             self.rate = 0.0;
         }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::Leases;
 use super::grant::{self, Answer, Answers, Ask, Frame, Stop};
 use super::owner::{Memory, Question, Verdict, micros};
+use super::reached::Stopped;
 use super::rules::Bound;
 use super::store::SliceKey;
 use crate::admission::slice::Terms;
@@ -87,7 +88,11 @@ impl Leases {
         for (ask, answer) in asks.iter().zip(answers) {
             let entity = &ask.entity;
             match answer {
-                Answer::Granted { slice_no, hold_no, amount_micros, then } => {
+                Answer::Granted { slice_no, hold_no, amount_micros, then, limited } => {
+                    // Before its first tick a budget is not to be burnt.
+                    if limited && entity.rate.start(self.first_rate_parts) {
+                        self.newcomers.notify_one();
+                    }
                     let key = SliceKey {
                         account_no: entity.account_no,
                         slice_no,
@@ -120,6 +125,16 @@ impl Leases {
 
     fn refuse(&self, memory: &mut Memory, frame: &Frame, ask: &Ask, stop: &Stop) {
         let (entity, least_micros) = (&ask.entity, ask.need.least_micros);
+        if let Bound::Limit { level, by_week, limit_micros, used_micros, may_come_back: false } =
+            stop.bound
+        {
+            let whose = match level {
+                Level::Campaign => ask.campaign(),
+                Level::Account => ask.account(),
+            };
+            let stopped = Stopped { day: frame.day, by_week, limit_micros, used_micros };
+            self.reached.note(whose, stopped);
+        }
         let now = Instant::now();
         let verdict = verdict_of(memory, entity);
         if stop.bound == Bound::Funds {

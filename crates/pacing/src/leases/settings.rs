@@ -73,6 +73,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// How long a token lives on average: admissions fall anywhere into the life of a slice.
+    pub fn token_life(&self) -> Duration {
+        self.admission_lifetime.get() + self.slice_ttl.get() / 2
+    }
+
     /// How long after its end a slice is resolved.
     pub(super) fn resolve_after(&self) -> Duration {
         self.admission_lifetime.get() + self.grace.get()

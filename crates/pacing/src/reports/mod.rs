@@ -1,51 +1,44 @@
 //! Reports: what pacing knows of an account or a campaign, read from its own database at one
-//! moment.
+//! moment, and what it expects.
+//!
+//! | report | read from |
+//! |---|---|
+//! | [`state`]: limits, charges, and why this rate | `headroom`, holds, `pace_reading` |
+//! | [`curve`]: the course of spend by the minute, eight weeks | `pace_hour` |
+//! | [`suspensions`]: who stood still at a limit, 14 days | `suspension` |
+//! | [`explain`]: the same decision again, with its numbers | the coin, `pace_reading`, `suspension` |
+//! | [`simulate`]: a budget over a week, by seed | [`demand`] |
+//! | [`preview`]: a change of a budget, with what to expect | [`demand`] |
 //!
 //! The limit of today and of days to come is the calendar's, with everything charged and reserved
 //! counted as spent, as a grant of this moment would see it; that of a day that is over is the
 //! highest that grants of it were cut under.
 //!
-//! Not here: curves, suspensions and simulation; they need the controller.
+//! Expectations are made by the code that paces: the forecasts and the plan of `pacer`, the
+//! controller's own simulation. Not here: writing any of what is read (`pacer`, `leases`).
 
+pub mod curve;
+mod demand;
+pub mod explain;
+pub mod preview;
+pub mod reading;
 mod rules;
+pub mod simulate;
+pub mod state;
 mod store;
+pub mod suspensions;
 
 use adspend_common::db;
 use adspend_common::identity::Caller;
-use adspend_common::money::{Currency, Money};
-use adspend_common::time::Day;
-use chrono::{DateTime, Utc};
+use adspend_common::money::Currency;
+use chrono::TimeDelta;
 
 use crate::Services;
 use crate::budgets::{self, Entity, Parent};
 use crate::{accounts, campaigns};
 
-/// An account or a campaign on one day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PacingState {
-    /// The day.
-    pub day: Day,
-    /// What may be spent on it as things stand; `None` without a limit.
-    pub limit: Option<Money>,
-    /// Charges of the day.
-    pub charged: Money,
-    /// Of them, those that nothing was reserved for any more.
-    pub late: Money,
-    /// Granted to replicas, and neither charged nor given back.
-    pub reserved: Money,
-    /// How many charges.
-    pub charges: i64,
-    /// Of the account: set aside at billing and granted to nobody.
-    pub free_hold: Money,
-    /// Of the account: charges that billing has not acknowledged.
-    pub unsettled: Money,
-    /// The currency of all amounts.
-    pub currency: Currency,
-    /// Replicas seen alive.
-    pub replicas: u32,
-    /// The moment of the figures.
-    pub read_at: DateTime<Utc>,
-}
+/// How long readings and suspensions are kept.
+const KEPT: TimeDelta = TimeDelta::days(14);
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -56,49 +49,49 @@ pub enum Error {
     /// The campaign cannot be looked up.
     #[error("the campaign of the report")]
     Campaign(#[from] campaigns::Error),
+    /// The budget cannot be tried.
+    #[error("the budget of the report")]
+    Budget(#[from] budgets::Error),
+    /// The admission token is not of this campaign and day.
+    #[error("not the token of an admission of this campaign on that day")]
+    Token,
+    /// Too many simulations are asked for at once.
+    #[error("as many simulations are waiting as may")]
+    Overloaded,
     /// The database failed.
     #[error("the report could not be read")]
     Db(#[from] db::Error),
 }
 
-/// The state of a parent that the caller sees, today when no day is given.
-pub async fn pacing_state(
-    services: &Services,
-    caller: &Caller,
-    parent: &Parent,
-    day: Option<Day>,
-) -> Result<PacingState, Error> {
+/// Whom a report is about.
+#[derive(Debug, Clone, Copy)]
+struct Subject {
+    entity: Entity,
+    currency: Currency,
+}
+
+impl Subject {
+    /// The account that pays for it.
+    fn account(&self) -> Entity {
+        Entity::account(self.entity.account_no)
+    }
+
+    fn is_campaign(&self) -> bool {
+        self.entity != self.account()
+    }
+}
+
+/// Looks up a parent that the caller sees.
+async fn subject(services: &Services, caller: &Caller, parent: &Parent) -> Result<Subject, Error> {
     let now = services.clock.now();
-    let today = Day::of(now);
-    let day = day.unwrap_or(today);
-    let (entity, currency) = match parent {
+    Ok(match parent {
         Parent::Account(id) => {
             let account = accounts::find(services, now, caller, id).await?;
-            (Entity::account(account.no), account.currency)
+            Subject { entity: Entity::account(account.no), currency: account.currency }
         }
         Parent::Campaign(id) => {
             let listed = campaigns::get(services, caller, id).await?;
-            (listed.campaign.entity(), listed.account.currency)
+            Subject { entity: listed.campaign.entity(), currency: listed.account.currency }
         }
-    };
-    let mut client = services.db.get().await?;
-    let snapshot = client.snapshot().await?;
-    let limits = budgets::states_for(&snapshot, &[entity], day).await?;
-    let weeks = budgets::weeks_for(&snapshot, &[entity], day).await?;
-    let figures = store::figures(&snapshot, entity, day, now).await?;
-    snapshot.rollback().await?;
-    let limit = rules::limit(&figures, limits.first(), weeks.first(), day, today);
-    Ok(PacingState {
-        day,
-        limit,
-        charged: figures.charged,
-        late: figures.late,
-        reserved: figures.reserved,
-        charges: figures.charges,
-        free_hold: figures.free_hold,
-        unsettled: figures.unsettled,
-        currency,
-        replicas: services.replicas.count(),
-        read_at: now,
     })
 }

@@ -1,9 +1,10 @@
-//! Which limit a report shows. Pure.
+//! Which limit a report shows, and estimates as amounts. Pure.
 
 use adspend_common::money::Money;
 use adspend_common::time::Day;
 
 use crate::budgets::Limits;
+use crate::calendar::policy::BUDGET_STEP_MICROS;
 use crate::calendar::week::{self, WeekSpent};
 
 /// The rows behind a report.
@@ -33,6 +34,19 @@ pub(super) fn limit(
     let (limits, week) = limits.zip(week)?;
     let (limit_micros, _) = week::limit(&limits.state.roll(day), day, week, limits.terms);
     limit_micros.and_then(Money::from_micros)
+}
+
+/// An estimate as an amount: whole hundredths, rounded to the nearest, never negative.
+pub(super) fn money(micros: f64) -> Money {
+    let step = BUDGET_STEP_MICROS as f64;
+    let rounded = (micros.max(0.0) / step).round() * step;
+    // A float that is too large becomes the largest integer.
+    Money::from_micros(rounded as i64).unwrap_or(Money::MAX)
+}
+
+/// A share in parts of a million.
+pub(super) fn share_ppm(share: f64) -> i32 {
+    (share.clamp(0.0, 1.0) * 1e6).round() as i32
 }
 
 #[cfg(test)]

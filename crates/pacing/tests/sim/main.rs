@@ -11,6 +11,7 @@
 
 mod billing;
 mod checks;
+mod days;
 mod world;
 
 use std::sync::atomic::Ordering;

@@ -246,6 +246,7 @@ impl World {
             admission: Arc::clone(&admission),
             replica: id::new_uuid(self.clock.now()),
             replicas: Count::of(self.count),
+            first_rate_parts: u32::MAX,
             settings: self.settings.clone(),
         });
         self.replicas.push(Replica { admission, leases, link });
@@ -270,6 +271,7 @@ impl World {
             id: &format!("o-{}", self.next_opportunity),
             campaign: &campaign.name,
             max_price_micros: price,
+            chance_ppm: None,
         };
         let moment = Moment::of(&self.clock);
         let view = self.replicas[replica].admission.view();

@@ -111,17 +111,22 @@ impl Billing for Vault {
     }
 }
 
-struct Scene {
-    app: TestApp,
+pub(super) struct Scene {
+    pub(super) app: TestApp,
     vault: Arc<Vault>,
 }
 
 /// What an answer says: the token, or why not.
-type Said = Result<pb::Admission, DenialReason>;
+pub(super) type Said = Result<pb::Admission, DenialReason>;
 
 impl Scene {
     /// A campaign `spring` of `accounts/shop`, and so much money.
-    async fn with(units: i64) -> Scene {
+    pub(super) async fn with(units: i64) -> Scene {
+        Scene::with_config(units, |_| {}).await
+    }
+
+    /// The same with another configuration.
+    pub(super) async fn with_config(units: i64, change: impl FnOnce(&mut Config)) -> Scene {
         let facts = Arc::new(FakeBilling::default());
         facts.client("shop", "north", Currency::RUB);
         let (clock, _): (Clock, ManualClock) = Clock::manual(at(WEDNESDAY_NOON));
@@ -136,6 +141,7 @@ impl Scene {
         // A cold entity is waited for as long as a busy machine takes; the callers' deadlines bound it.
         let patient = |config: &mut Config| {
             config.leases.cold_wait = HumanDuration::from_secs(30);
+            change(config);
         };
         let app = TestApp::start_on(vault.clone(), facts, patient).await;
         app.create("spring").await;
@@ -146,7 +152,7 @@ impl Scene {
         AdmissionServiceClient::new(self.app.channel.clone())
     }
 
-    async fn ask(&self, request: impl tonic::IntoRequest<pb::AdmitRequest>) -> Said {
+    pub(super) async fn ask(&self, request: impl tonic::IntoRequest<pb::AdmitRequest>) -> Said {
         said(self.client().admit(request).await.unwrap().into_inner())
     }
 
@@ -159,7 +165,7 @@ impl Scene {
     }
 
     /// Asks until the answer is this one; the reasons behind it take a moment to arrive.
-    async fn until(&self, expected: DenialReason) {
+    pub(super) async fn until(&self, expected: DenialReason) {
         for _ in 0..200 {
             if self.ask(admit("o-until", 10)).await == Err(expected) {
                 return;
@@ -177,7 +183,7 @@ fn said(response: pb::AdmitResponse) -> Said {
     }
 }
 
-fn admit(id: &str, units: i64) -> pb::AdmitRequest {
+pub(super) fn admit(id: &str, units: i64) -> pb::AdmitRequest {
     pb::AdmitRequest {
         opportunity_id: id.to_owned(),
         campaign: "campaigns/spring".to_owned(),

@@ -6,6 +6,9 @@ mod campaigns;
 mod charges;
 mod edge;
 mod midnight;
+mod pacing;
+mod reports;
+mod simulations;
 
 use adspend_common::proto::adspend::pacing::v1 as pb;
 use adspend_common::proto::google::r#type::Money;

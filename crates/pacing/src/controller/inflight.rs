@@ -1,0 +1,126 @@
+//! Money in flight: what admitted opportunities may still cost (section 5).
+//!
+//! An admitted impression that is paid per click costs c later with probability π. Over the live
+//! holds μ = Σ π·c is expected, V = Σ π·(1 − π)·c² is its variance, b = the largest c. Admission
+//! goes on only while S + μ + x ≤ H, where charges exceed μ + x with a probability of at most ε.
+//!
+//! x is the smallest of four bounds, each of which holds by itself:
+//! * Bernstein: x = a + √(a² + 2·V·L), a = b·L/3, L = ln(1/ε);
+//! * Bennett: the same inequality before its last estimate, (V/b²)·h(b·x/V) = L with
+//!   h(u) = (1 + u)·ln(1 + u) − u, which is less where many small chances are open;
+//! * the count: with Σ π = m chances, more than k charges come with a probability of at most
+//!   P(Poisson(m) > k) (Hoeffding, k ≥ m), so x = k·b − μ for the smallest k that is rare enough;
+//! * all of them: Σ c − μ. One open hold cannot cost more than itself.
+//!
+//! Where an admission costs its price for certain (impressions, clicks), π = 1, V = 0 and x = 0.
+
+/// How often the margin may be too small.
+pub const EPSILON: f64 = 1e-3;
+/// The same for the count, which is exact where the others are not: near the limit it is asked anew
+/// every few minutes, some thirty times a day.
+const EPSILON_COUNTED: f64 = 3e-4;
+/// The share of the limit from which the late reserve is kept back.
+pub const LATE_FROM: f64 = 0.9;
+/// Days that the late reserve remembers.
+const LATE_DAYS: usize = 28;
+const LATE_QUANTILE: f64 = 0.99;
+const HOURS: usize = 24;
+const NEWTON_STEPS: usize = 8;
+/// The count's bound is tried up to so many chances; above, Bennett's is as good.
+const CHANCES_COUNTED: f64 = 20.0;
+/// P(Poisson(20) > 45) is below [`EPSILON_COUNTED`].
+const CHARGES_COUNTED: usize = 45;
+
+/// The live holds of an entity, in sums.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Live {
+    /// μ = Σ π·c.
+    pub expected: f64,
+    /// V = Σ π·(1 − π)·c².
+    pub variance: f64,
+    /// The largest c.
+    pub largest: f64,
+    /// m = Σ π: how many charges are expected.
+    pub chances: f64,
+    /// Σ c: what they cost if all of them do.
+    pub reserved: f64,
+}
+
+/// x: what is kept back above the expected charge.
+pub fn margin(live: &Live) -> f64 {
+    let all = (live.reserved - live.expected).max(0.0);
+    if live.variance <= 0.0 || live.largest <= 0.0 {
+        return 0.0;
+    }
+    let counted = (counted(live.chances) * live.largest - live.expected).max(0.0);
+    bennett(live.variance, live.largest).min(counted).min(all)
+}
+
+/// The smallest k with P(Poisson(m) > k) ≤ ε; infinite where it is not worth counting.
+fn counted(chances: f64) -> f64 {
+    if chances > CHANCES_COUNTED {
+        return f64::INFINITY;
+    }
+    let mut term = (-chances).exp();
+    let mut above = 1.0 - term;
+    for k in 0..CHARGES_COUNTED {
+        if above <= EPSILON_COUNTED {
+            return k as f64;
+        }
+        term *= chances / (k + 1) as f64;
+        above -= term;
+    }
+    f64::INFINITY
+}
+
+/// Bernstein's bound, the formula of the design: the start for Bennett's, and never below it.
+pub fn bernstein(variance: f64, largest: f64) -> f64 {
+    let l = -EPSILON.ln();
+    let a = largest * l / 3.0;
+    a + (a * a + 2.0 * variance * l).sqrt()
+}
+
+/// Bennett's bound by Newton's method from Bernstein's. h is convex and rising, so the steps come
+/// down from above and never pass the root: every one of them is a valid bound.
+fn bennett(variance: f64, largest: f64) -> f64 {
+    let level = -EPSILON.ln() * largest * largest / variance;
+    let mut u = bernstein(variance, largest) * largest / variance;
+    for _ in 0..NEWTON_STEPS {
+        let log = u.ln_1p();
+        let excess = (1.0 + u) * log - u - level;
+        if log <= 0.0 || excess <= 0.0 {
+            break;
+        }
+        u -= excess / log;
+    }
+    u * variance / largest
+}
+
+/// Late charges by hour of the day, for what to keep back near the limit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LateReserve {
+    /// What came late in each hour, newest day first.
+    days: Vec<[f64; HOURS]>,
+}
+
+impl LateReserve {
+    /// Adds a closed day; the 29th day is forgotten.
+    pub fn push(&mut self, late_by_hour: [f64; HOURS]) {
+        self.days.insert(0, late_by_hour);
+        self.days.truncate(LATE_DAYS);
+    }
+
+    /// The 99th percentile of the hour's late charges, nearest rank; 0 when nothing is known.
+    pub fn quantile(&self, hour: usize) -> f64 {
+        let mut late: Vec<f64> =
+            self.days.iter().filter_map(|day| day.get(hour).copied()).collect();
+        late.sort_unstable_by(f64::total_cmp);
+        let rank = (LATE_QUANTILE * late.len() as f64).ceil() as usize;
+        late.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+    }
+
+    /// What to keep back now: nothing until [`LATE_FROM`] of the limit is spent.
+    pub fn reserve(&self, hour: usize, spent: f64, limit: f64) -> f64 {
+        if spent > LATE_FROM * limit { self.quantile(hour) } else { 0.0 }
+    }
+}

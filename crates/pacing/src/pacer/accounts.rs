@@ -1,0 +1,459 @@
+//! The rates of an account and its campaigns: each campaign's own, under the account's ceiling.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use adspend_common::time::Day;
+use chrono::{DateTime, Utc};
+
+use super::learned::{AccountLearned, Learned};
+use super::paced::{Facts, Paced, Seen, second_of};
+use super::rules::{self, parts, ppm};
+use super::sight::Sights;
+use super::store::{BaseRow, Totals, Written};
+use crate::admission::rate::Rate;
+use crate::admission::{Admission, CERTAIN_PPM, Entity, Moment, Standing};
+use crate::budgets::{self, Limits};
+use crate::calendar::week::WeekSpent;
+use crate::controller::curve::{Profile, Window};
+use crate::controller::demand::{DayDemand, Forecast};
+use crate::controller::hierarchy::{self, Share};
+use crate::controller::rate::{self, Reading, Why};
+use crate::controller::{DaySlots, SLOT_SECONDS, few};
+
+/// What is needed to plan an account.
+pub(super) struct Plan {
+    pub(super) account_no: i64,
+    pub(super) budgets: HashMap<budgets::Entity, (Limits, WeekSpent)>,
+    pub(super) learned: AccountLearned,
+    pub(super) admission: Arc<Admission>,
+}
+
+/// An account under control.
+#[derive(Debug)]
+pub(super) struct AccountState {
+    own: Paced,
+    campaigns: HashMap<i64, CampaignState>,
+    /// Curves that began anew and are to be written down.
+    pub(super) bases: Vec<(budgets::Entity, BaseRow)>,
+}
+
+#[derive(Debug)]
+struct CampaignState {
+    entity: Arc<Entity>,
+    paced: Paced,
+    /// The directory's version of the campaign when it was planned.
+    version: u32,
+    /// In which share of each slot of today demand could be seen, until this second.
+    known: DaySlots,
+    known_until: f64,
+}
+
+/// Lets everything through: there is no limit any more, or there never was.
+pub(super) fn release(admission: &Admission, rows: &[Totals], readings: &mut Vec<Written>) {
+    for row in rows {
+        if row.entity.level == 1 {
+            let no = (row.entity.account_no.0, row.entity.entity_no);
+            if let Some(entity) = admission.entity(no.0, no.1) {
+                entity.rate.set(Rate::ALL);
+                entity.rate.set_few(false);
+                entity.set_chance(chance_ppm(row));
+            }
+        }
+        if row.applied.is_some_and(|applied| applied.parts != Rate::ALL) {
+            readings.push(no_budget(row));
+        }
+    }
+}
+
+fn chance_ppm(row: &Totals) -> u32 {
+    row.chance.map_or(CERTAIN_PPM, |chance| rules::ppm(chance).unsigned_abs())
+}
+
+impl AccountState {
+    /// Plans, keeping the controllers there are. `None` when the account's own rows are missing.
+    pub(super) fn planned(
+        old: Option<AccountState>,
+        plan: Plan,
+        rows: &[Totals],
+        now: DateTime<Utc>,
+        bases: &mut Vec<(budgets::Entity, BaseRow)>,
+    ) -> Option<AccountState> {
+        let day = Day::of(now);
+        let (own_old, mut old) = match old {
+            Some(old) => (Some(old.own), old.campaigns),
+            None => (None, HashMap::new()),
+        };
+        let mut days = AccountDays::new(day);
+        let mut campaigns = HashMap::new();
+        let asked = rows.iter().filter(|row| row.entity.level == 1);
+        for row in asked {
+            let no = row.entity.entity_no;
+            let entity = super::campaign(&plan.admission, plan.account_no, no);
+            let (Some(entity), Some((limits, week))) = (entity, plan.budgets.get(&row.entity))
+            else {
+                continue;
+            };
+            let nothing;
+            let learned = match (plan.learned.campaigns.get(&no), &plan.learned.shape) {
+                (Some(learned), _) => learned,
+                (None, Some(shape)) => {
+                    nothing = Learned::nothing(shape);
+                    &nothing
+                }
+                (None, None) => continue,
+            };
+            let version = entity.version();
+            let (profile, later) = days.add(&learned.forecast, &entity);
+            let facts = Facts {
+                stamp: row.stamp,
+                limits: *limits,
+                week: *week,
+                profile,
+                later,
+                level_known: learned.forecast.level_known,
+                fresh: learned.fresh,
+            };
+            let state = match old.remove(&no) {
+                Some(mut state) => {
+                    plan_anew(&mut state.paced, facts, now, row, bases);
+                    CampaignState { version, ..state }
+                }
+                None => {
+                    let paced = first_plan(facts, now, row, bases);
+                    CampaignState {
+                        entity,
+                        paced,
+                        version,
+                        known: learned.known_today,
+                        known_until: seen_from(&learned.known_today, now),
+                    }
+                }
+            };
+            campaigns.insert(no, state);
+        }
+        for (no, learned) in &plan.learned.campaigns {
+            if campaigns.contains_key(no) {
+                continue;
+            }
+            if let Some(entity) = super::campaign(&plan.admission, plan.account_no, *no) {
+                days.add(&learned.forecast, &entity);
+            }
+        }
+        let row = rows.iter().find(|row| row.entity.level == 2)?;
+        let (limits, week) = plan.budgets.get(&row.entity)?;
+        let facts = days.facts(row, *limits, *week, campaigns.values().any(|c| c.paced.is_fresh()));
+        let own = match own_old {
+            Some(mut own) => {
+                plan_anew(&mut own, facts, now, row, bases);
+                own
+            }
+            None => first_plan(facts, now, row, bases),
+        };
+        Some(AccountState { own, campaigns, bases: Vec::new() })
+    }
+
+    /// Whether it is to be planned anew.
+    pub(super) fn is_old(&self, rows: &[Totals], now: DateTime<Utc>) -> bool {
+        rows.iter().any(|row| match row.entity.level {
+            1 => self.campaigns.get(&row.entity.entity_no).is_none_or(|campaign| {
+                campaign.paced.is_old(now, row.stamp)
+                    || campaign.version != campaign.entity.version()
+            }),
+            _ => self.own.is_old(now, row.stamp),
+        })
+    }
+
+    /// Sets the rate of every campaign, and adds the readings that are worth writing down.
+    pub(super) fn set_rates(
+        &mut self,
+        rows: &[Totals],
+        sights: &Sights,
+        now: DateTime<Utc>,
+        throttle: bool,
+        readings: &mut Vec<Written>,
+    ) {
+        let moment = Moment::at(now, 0);
+        let mut whole = Seen::default();
+        let mut ticks: Vec<(&Totals, Reading, Seen)> = Vec::with_capacity(rows.len());
+        let mut shares = Vec::new();
+        for row in rows.iter().filter(|row| row.entity.level == 1) {
+            let Some(campaign) = self.campaigns.get_mut(&row.entity.entity_no) else { continue };
+            let seen = campaign.see(row, sights, now);
+            whole.add(&seen);
+            let reading = campaign.tick(row, &seen, now);
+            if campaign.can_spend(&moment) && reading.bound != Why::HardStop {
+                let (rate, demand) = (reading.rate, reading.demand_ahead);
+                shares.push(Share { rate, demand, weight: 1.0 });
+            }
+            ticks.push((row, reading, seen));
+        }
+        let Some(row) = rows.iter().find(|row| row.entity.level == 2) else { return };
+        let totals = self.own.totals(now, row, &whole);
+        let own = self.own.tick(now, row.base, mean_charge(row), &totals);
+        let ceiling = hierarchy::ceiling(&mut shares, own.budget_ahead).min(1.0);
+        let account = Reading { rate: ceiling, ..own };
+        if self.own.is_limited() {
+            let rates = Rates { reading: &account, seen: &whole, ceiling, throttle };
+            self.own.written(row, now, &rates, readings);
+        } else if row.applied.is_some_and(|applied| applied.parts != Rate::ALL) {
+            readings.push(no_budget(row));
+        }
+        for (row, reading, seen) in ticks {
+            let Some(campaign) = self.campaigns.get_mut(&row.entity.entity_no) else { continue };
+            let rates = Rates { reading: &reading, seen: &seen, ceiling, throttle };
+            let limited = campaign.paced.is_limited() || self.own.is_limited();
+            let parts = if limited {
+                campaign.paced.written(row, now, &rates, readings)
+            } else {
+                Rate::ALL
+            };
+            let charge = campaign.paced.plan.charge;
+            let is_few = few::is_few(campaign.paced.plan.target, charge)
+                || few::is_few(self.own.plan.target, charge);
+            campaign.entity.rate.set_few(is_few && throttle);
+            campaign.entity.rate.set(parts);
+            campaign.entity.set_chance(chance_ppm(row));
+        }
+    }
+}
+
+/// The demand of an account's days: the sum over its active campaigns.
+struct AccountDays {
+    day: Day,
+    known: Vec<(Profile, Vec<f64>)>,
+    unknown: Vec<(Profile, Vec<f64>)>,
+}
+
+impl AccountDays {
+    fn new(day: Day) -> AccountDays {
+        AccountDays { day, known: Vec::new(), unknown: Vec::new() }
+    }
+
+    /// Adds a campaign, and gives its demand of today and of the days after.
+    fn add(&mut self, forecast: &Forecast, entity: &Entity) -> (Profile, Vec<f64>) {
+        let schedule = entity.schedule();
+        let window = |day: Day| match &schedule {
+            None => Window::all(),
+            Some(schedule) => {
+                let mask = schedule.mask(day);
+                Window::of(|minute| mask.is_open(minute))
+            }
+        };
+        let profile = forecast.profile(self.day.weekday0(), &window(self.day));
+        let mut later = Vec::new();
+        let mut day = self.day.next();
+        while day < self.day.week_end() {
+            later.push(forecast.profile(day.weekday0(), &window(day)).total());
+            day = day.next();
+        }
+        if entity.standing() == Standing::Active {
+            let days = if forecast.level_known { &mut self.known } else { &mut self.unknown };
+            days.push((profile.clone(), later.clone()));
+        }
+        (profile, later)
+    }
+
+    /// Where no level is known, the shapes together; else what is known, which the controller's
+    /// day factor corrects until the rest is known, too.
+    fn facts(&self, row: &Totals, limits: Limits, week: WeekSpent, fresh: bool) -> Facts {
+        let level_known = !self.known.is_empty();
+        let parts = if level_known { &self.known } else { &self.unknown };
+        let mut later = vec![0.0; usize::from(6 - self.day.weekday0().min(6))];
+        for (_, days) in parts {
+            for (sum, demand) in later.iter_mut().zip(days) {
+                *sum += demand;
+            }
+        }
+        let profile = if parts.is_empty() {
+            Profile::new(&[0.0; crate::controller::SLOTS_PER_DAY], &Window::all())
+        } else {
+            Profile::sum(parts.iter().map(|(profile, _)| profile))
+        };
+        Facts { stamp: row.stamp, limits, week, profile, later, level_known, fresh }
+    }
+}
+
+/// A controller's first plan. A figure that was set today begins its curve now: what the day would
+/// have spent without it is no debt.
+fn first_plan(
+    facts: Facts,
+    now: DateTime<Utc>,
+    row: &Totals,
+    bases: &mut Vec<(budgets::Entity, BaseRow)>,
+) -> Paced {
+    let set_today = facts.limits.in_force_day == Some(Day::of(now));
+    let mut paced = Paced::new(row.entity, facts, now, row);
+    let known = row.base.is_some_and(|base| Some(base.change_no) == row.stamp.1);
+    if let (true, false, Some(change_no)) = (set_today, known, row.stamp.1) {
+        let base = BaseRow { change_no, at: now, micros: row.charged_micros };
+        paced.rebase(&base);
+        bases.push((row.entity, base));
+    }
+    paced
+}
+
+fn plan_anew(
+    paced: &mut Paced,
+    facts: Facts,
+    now: DateTime<Utc>,
+    row: &Totals,
+    bases: &mut Vec<(budgets::Entity, BaseRow)>,
+) {
+    if let Some(base) = paced.plan_anew(facts, now, row) {
+        let known = row.base.is_some_and(|known| known.change_no >= base.change_no);
+        if !known {
+            bases.push((row.entity, base));
+        }
+    }
+}
+
+/// From where on this replica sees for itself: from now, or from the start of the slot when the
+/// day before it is written down.
+fn seen_from(known: &DaySlots, now: DateTime<Utc>) -> f64 {
+    let second = second_of(now);
+    if known.iter().any(|share| *share > 0.0) {
+        (second / SLOT_SECONDS).floor() * SLOT_SECONDS
+    } else {
+        second
+    }
+}
+
+fn mean_charge(row: &Totals) -> f64 {
+    if row.charges > 0 { row.charged_micros as f64 / row.charges as f64 } else { 0.0 }
+}
+
+impl CampaignState {
+    fn can_spend(&self, moment: &Moment) -> bool {
+        self.entity.standing() == Standing::Active && self.entity.is_open(moment)
+    }
+
+    /// What all replicas have seen of it.
+    fn see(&mut self, row: &Totals, sights: &Sights, now: DateTime<Utc>) -> Seen {
+        let second = second_of(now);
+        if second < self.known_until {
+            // Midnight has passed.
+            (self.known, self.known_until) = ([0.0; crate::controller::SLOTS_PER_DAY], 0.0);
+        }
+        let window = self.paced.plan.profile.window();
+        let mut day = DayDemand { known: self.known, ..DayDemand::default() };
+        if self.entity.standing() == Standing::Active {
+            day.see(window, self.known_until, second);
+        }
+        (self.known, self.known_until) = (day.known, second);
+        let key = (row.entity.account_no.0, row.entity.entity_no);
+        let sums = sights.sums(key).plus(&row.others);
+        let settled = sums.settled_count.max(1) as f64;
+        Seen {
+            offered: row.kappa * sums.offered_micros as f64,
+            admitted: row.kappa * sums.admitted_micros as f64,
+            expected: self.paced.plan.profile.seen_until(second, &self.known),
+            opportunities: sums.offered_count as f64,
+            seen_seconds: self.known.iter().sum::<f64>() * SLOT_SECONDS,
+            lag_seconds: sums.settled_seconds / settled,
+            // Where every admission costs its price nothing is kept back in vain.
+            may_return: if row.chance.is_some_and(|chance| chance < 1.0) {
+                row.reserved_micros as f64
+            } else {
+                0.0
+            },
+        }
+    }
+
+    fn tick(&mut self, row: &Totals, seen: &Seen, now: DateTime<Utc>) -> Reading {
+        let totals: rate::Totals = self.paced.totals(now, row, seen);
+        let usual = self.entity.demand();
+        let price = usual.micros as f64 / usual.count.max(1) as f64;
+        let charge = if row.charges > 0 { mean_charge(row) } else { price };
+        self.paced.tick(now, row.base, charge, &totals)
+    }
+}
+
+/// What a written rate is made of.
+struct Rates<'a> {
+    reading: &'a Reading,
+    seen: &'a Seen,
+    ceiling: f64,
+    throttle: bool,
+}
+
+impl Paced {
+    /// The rate to apply, in parts of 2^32: what another replica wrote if it is as good, else our
+    /// own, which is then to be written.
+    fn written(
+        &self,
+        row: &Totals,
+        now: DateTime<Utc>,
+        rates: &Rates<'_>,
+        readings: &mut Vec<Written>,
+    ) -> u32 {
+        let Rates { reading, seen, ceiling, throttle } = *rates;
+        let own = if throttle { parts(reading.rate.min(ceiling)) } else { Rate::ALL };
+        if let Some(applied) = row.applied.filter(|applied| rules::stands(applied, own, now)) {
+            return applied.parts;
+        }
+        let limited = |value: f64| self.is_limited().then_some(value as i64);
+        readings.push(Written {
+            entity: self.entity,
+            parts: own,
+            own_ppm: ppm(reading.rate),
+            account_ppm: ppm(ceiling),
+            why: why(reading.bound),
+            mode: self.mode(),
+            limit: self.limit_micros,
+            target: limited(reading.target),
+            due: limited(reading.due),
+            due_ahead: limited(reading.due_ahead),
+            charged: row.charged_micros,
+            in_flight: reading.in_flight as i64,
+            offered: seen.offered as i64,
+            offered_count: seen.opportunities as i64,
+            demand_ahead: reading.demand_ahead as i64,
+            day_factor: reading.day_factor,
+            kappa: row.kappa,
+            latched: reading.latched,
+        });
+        own
+    }
+}
+
+fn no_budget(row: &Totals) -> Written {
+    Written {
+        entity: row.entity,
+        parts: Rate::ALL,
+        own_ppm: ppm(1.0),
+        account_ppm: ppm(1.0),
+        why: NO_BUDGET,
+        mode: None,
+        limit: None,
+        target: None,
+        due: None,
+        due_ahead: None,
+        charged: row.charged_micros,
+        in_flight: 0,
+        offered: 0,
+        offered_count: 0,
+        demand_ahead: 0,
+        day_factor: 1.0,
+        kappa: row.kappa,
+        latched: true,
+    }
+}
+
+/// The number of "no budget" among the reasons.
+const NO_BUDGET: i16 = 10;
+
+/// The stored number of a reason.
+fn why(why: Why) -> i16 {
+    match why {
+        Why::AllTraffic => 1,
+        Why::Curve => 2,
+        Why::Floor => 3,
+        Why::Slew => 4,
+        Why::WarmStart => 5,
+        Why::HardStop => 6,
+        Why::Waits => 7,
+        Why::Asap => 8,
+        Why::Closed => 9,
+    }
+}

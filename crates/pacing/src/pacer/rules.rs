@@ -1,0 +1,232 @@
+//! From limits, forecasts and totals to the plan of a day, and what of a rate is worth writing
+//! down. Pure.
+
+use adspend_common::time::Day;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::admission::rate::Rate;
+use crate::budgets::{Limits, Mode};
+use crate::calendar::week::{self, WeekSpent};
+use crate::controller::curve;
+use crate::controller::plan::{DayRoom, water_fill_with_tail};
+
+/// Demand of an entity whose level is not known: more than any budget, so that the days share the
+/// money as their shapes say.
+const PLENTY_MICROS: f64 = 1e24;
+
+/// A rate that differs by less from what is applied is not worth another reading.
+const WORTH_A_READING: f64 = 0.01;
+
+/// How often a throttled entity has a reading, whatever its rate does.
+const READING_INTERVAL: TimeDelta = TimeDelta::seconds(60);
+
+/// The same where all is let through.
+const QUIET_INTERVAL: TimeDelta = TimeDelta::hours(1);
+
+/// How often the week is planned anew without any change, and while demand is still being learned.
+const REPLAN_INTERVAL: TimeDelta = TimeDelta::hours(1);
+const FRESH_INTERVAL: TimeDelta = TimeDelta::minutes(10);
+
+/// What a budget allows from today to Sunday, in micro-units.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WeekMoney {
+    /// H of today.
+    pub(crate) today_micros: i64,
+    /// The caps of the days after today.
+    later: Vec<f64>,
+    /// All these days together, today whole.
+    all: f64,
+    /// The days after today together, if today spends no more.
+    tail: f64,
+}
+
+/// `None` without a limit. `spent` is the week with what today has spent so far.
+pub(crate) fn week_money(limits: &Limits, day: Day, spent: &WeekSpent) -> Option<WeekMoney> {
+    let (state, terms) = (&limits.state, limits.terms);
+    let (today, _) = week::limit(state, day, spent, terms);
+    let today_micros = today?;
+    let amount = |limit: Option<i64>| limit.map_or(f64::INFINITY, |limit| limit as f64);
+    let outlook = week::remaining_days(&state.roll(day), day, spent, terms);
+    let all = outlook.iter().map(|day| amount(day.if_spent_fully_micros)).sum();
+    let later = outlook.iter().skip(1).map(|day| amount(day.ceiling.limit_micros)).collect();
+    let tail = if outlook.len() > 1 {
+        let quiet = week::remaining_days(state, day.next(), spent, terms);
+        quiet.iter().map(|day| amount(day.if_spent_fully_micros)).sum()
+    } else {
+        0.0
+    };
+    Some(WeekMoney { today_micros, later, all, tail })
+}
+
+/// Expected demand from now to Sunday, at rate 1.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Outlook {
+    /// The rest of today.
+    pub(crate) rest_of_today: f64,
+    /// The days after it.
+    pub(crate) later: Vec<f64>,
+    /// Whether these are micro-units, and not only shares.
+    pub(crate) level_known: bool,
+}
+
+/// T of today: what the plan of the week gives it, under H.
+pub(crate) fn target(money: &WeekMoney, outlook: &Outlook, committed: f64) -> f64 {
+    let scale = if outlook.level_known { 1.0 } else { PLENTY_MICROS };
+    let ceiling = money.today_micros as f64;
+    let left = (ceiling - committed).max(0.0);
+    let mut rooms = vec![DayRoom { cap: left, demand: outlook.rest_of_today * scale }];
+    let later = outlook.later.iter().chain(std::iter::repeat(&0.0)).zip(&money.later);
+    rooms.extend(later.map(|(demand, cap)| DayRoom { cap: *cap, demand: demand * scale }));
+    let plan = water_fill_with_tail(&rooms, money.all - committed, money.tail);
+    (committed + plan.today(left)).min(ceiling).max(0.0)
+}
+
+/// The controller's mode of a budget's.
+pub(crate) fn mode(mode: Mode) -> curve::Mode {
+    match mode {
+        Mode::Even => curve::Mode::Even,
+        Mode::Traffic => curve::Mode::Traffic,
+        Mode::Asap => curve::Mode::Asap,
+    }
+}
+
+/// Whether the week is to be planned anew.
+pub(super) fn is_plan_old(planned_at: DateTime<Utc>, now: DateTime<Utc>, fresh: bool) -> bool {
+    let interval = if fresh { FRESH_INTERVAL } else { REPLAN_INTERVAL };
+    Day::of(planned_at) != Day::of(now) || now - planned_at >= interval
+}
+
+/// A rate in parts of 2^32.
+pub(super) fn parts(rate: f64) -> u32 {
+    if rate >= 1.0 { Rate::ALL } else { (rate.max(0.0) * f64::from(Rate::ALL)) as u32 }
+}
+
+/// A rate in parts of a million.
+pub(super) fn ppm(rate: f64) -> i32 {
+    (rate.clamp(0.0, 1.0) * 1e6).round() as i32
+}
+
+/// A reading that some replica wrote down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Applied {
+    /// The rate, in parts of 2^32.
+    pub(super) parts: u32,
+    /// When.
+    pub(super) read_at: DateTime<Utc>,
+}
+
+/// Whether what stands written is to be applied rather than our own: then all replicas apply the
+/// same, and what was decided can be told from the readings.
+pub(super) fn stands(applied: &Applied, own: u32, now: DateTime<Utc>) -> bool {
+    let age = now - applied.read_at;
+    let near = match (own, applied.parts) {
+        (0 | Rate::ALL, stored) => stored == own,
+        (_, 0 | Rate::ALL) => false,
+        (own, stored) => f64::from(own.abs_diff(stored)) <= WORTH_A_READING * f64::from(stored),
+    };
+    let interval = if own == Rate::ALL { QUIET_INTERVAL } else { READING_INTERVAL };
+    near && age < interval && Day::of(applied.read_at) == Day::of(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::changes::{BudgetState, Request, change};
+    use crate::calendar::policy::{Figure, Level, Preset, Terms, Unit};
+    use adspend_common::money::Money;
+
+    fn monday() -> Day {
+        "2025-06-09".parse().unwrap()
+    }
+
+    fn limits(level: Level, unit: Unit, units: u32, terms: Terms) -> Limits {
+        let figure = Figure::new(level, unit, Money::from_units(units), Preset::YandexAvgDaily);
+        let set = change(
+            &BudgetState::new(monday()),
+            monday().start(),
+            Request::Set(figure),
+            Money::from_units(300),
+        );
+        Limits { state: set.unwrap().state, ..Limits::none(monday(), terms) }
+    }
+
+    const UNIT: f64 = 1e6;
+
+    fn even(day: Day, units: f64) -> Outlook {
+        let left = usize::from(6 - day.weekday0());
+        let rest_of_today = units * UNIT;
+        Outlook { rest_of_today, later: vec![rest_of_today; left], level_known: true }
+    }
+
+    #[test]
+    fn a_week_of_equal_days_gives_each_its_average() {
+        let limits = limits(Level::Account, Unit::AverageDaily, 1_000, Terms::UNSCHEDULED);
+        let money = week_money(&limits, monday(), &[0; 7]).unwrap();
+        assert_eq!(money.today_micros, 1_300_000_000);
+        assert_eq!(money.all, 7_000.0 * UNIT);
+        let target = target(&money, &even(monday(), 5_000.0), 0.0);
+        assert!((target - 1_000.0 * UNIT).abs() < 1.0, "{target}");
+    }
+
+    /// R-134, worked: five days at the cap leave 500 for the weekend.
+    #[test]
+    fn money_that_is_spent_is_not_planned_again() {
+        let limits = limits(Level::Account, Unit::AverageDaily, 1_000, Terms::UNSCHEDULED);
+        let saturday = monday().plus_days(5);
+        let spent = [1_300_000_000; 5].into_iter().chain([0, 0]).collect::<Vec<i64>>();
+        let spent: WeekSpent = spent.try_into().unwrap();
+        let money = week_money(&limits, saturday, &spent).unwrap();
+        assert_eq!((money.today_micros, money.all), (500_000_000, 500.0 * UNIT));
+        let planned = target(&money, &even(saturday, 5_000.0), 0.0);
+        assert!((planned - 250.0 * UNIT).abs() < 1.0, "half of it is Sunday's: {planned}");
+        let sunday = saturday.next();
+        let money = week_money(&limits, sunday, &spent).unwrap();
+        assert_eq!(target(&money, &even(sunday, 5_000.0), 0.0), 500.0 * UNIT, "the last day");
+    }
+
+    /// 35 % of the week is the most a day may have; one scheduled day has all of it.
+    #[test]
+    fn a_weekly_budget_is_laid_over_the_days_that_serve() {
+        let limits = limits(Level::Campaign, Unit::Weekly, 7_000, Terms::UNSCHEDULED);
+        let money = week_money(&limits, monday(), &[0; 7]).unwrap();
+        assert_eq!((money.today_micros, money.all), (2_450_000_000, 7_000.0 * UNIT));
+        let one = Terms { scheduled_days: 1, ..Terms::UNSCHEDULED };
+        let limits = Limits { terms: one, ..limits };
+        let money = week_money(&limits, monday(), &[0; 7]).unwrap();
+        assert_eq!(money.today_micros, 7_000_000_000);
+        let outlook = Outlook { later: vec![0.0; 6], ..even(monday(), 50_000.0) };
+        assert!((target(&money, &outlook, 0.0) - 7_000.0 * UNIT).abs() < 1.0);
+    }
+
+    /// An unknown level shares the money as the shape says, and never passes the cap.
+    #[test]
+    fn an_unknown_level_shares_the_week_by_its_shape() {
+        let limits = limits(Level::Account, Unit::AverageDaily, 1_000, Terms::UNSCHEDULED);
+        let money = week_money(&limits, monday(), &[0; 7]).unwrap();
+        let outlook =
+            Outlook { rest_of_today: 1.0 / 7.0, later: vec![1.0 / 7.0; 6], level_known: false };
+        assert!((target(&money, &outlook, 0.0) - 1_000.0 * UNIT).abs() < 1e3);
+        let front = Outlook { rest_of_today: 0.9, later: vec![0.1 / 6.0; 6], level_known: false };
+        assert_eq!(target(&money, &front, 0.0), 1_300.0 * UNIT);
+    }
+
+    #[test]
+    fn a_reading_is_worth_writing_when_it_says_something_new() {
+        let now = monday().start() + TimeDelta::hours(12);
+        let applied =
+            |parts, seconds| Applied { parts, read_at: now - TimeDelta::seconds(seconds) };
+        for (name, stored, own, expected) in [
+            ("the same", applied(1_000_000, 5), 1_000_000, true),
+            ("nearly", applied(1_000_000, 5), 1_009_999, true),
+            ("another", applied(1_000_000, 5), 1_020_000, false),
+            ("a minute old", applied(1_000_000, 60), 1_000_000, false),
+            ("all, a minute old", applied(Rate::ALL, 60), Rate::ALL, true),
+            ("nearly all is not all", applied(Rate::ALL, 5), Rate::ALL - 5, false),
+            ("all is not nearly all", applied(Rate::ALL - 5, 5), Rate::ALL, false),
+            ("a stop is a stop", applied(5, 5), 0, false),
+            ("yesterday's", applied(Rate::ALL, 43_201), Rate::ALL, false),
+        ] {
+            assert_eq!(stands(&stored, own, now), expected, "{name}");
+        }
+    }
+}

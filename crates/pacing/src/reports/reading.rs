@@ -1,0 +1,176 @@
+//! A reading of the controller as it was written down: a rate with the numbers behind it.
+
+use adspend_common::time::Day;
+use chrono::{DateTime, Utc};
+
+use crate::admission::rate::Rate;
+use crate::budgets::Mode;
+
+/// A rate of 1 in parts of a million.
+pub const WHOLE_PPM: i32 = 1_000_000;
+
+/// What decides a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// The money is enough for all that is expected.
+    AllTraffic,
+    /// The day's curve.
+    Curve,
+    /// The least that keeps delivery observable.
+    Floor,
+    /// The rate may not rise faster.
+    Slew,
+    /// How much is offered is not known yet.
+    WarmStart,
+    /// The limit is used up.
+    HardStop,
+    /// The next of few charges waits.
+    LastCharge,
+    /// Only limits stop it.
+    Asap,
+    /// Outside the hours.
+    Closed,
+    /// There is no budget.
+    NoBudget,
+    /// The account's ceiling is lower than the campaign's own rate.
+    AccountCeiling,
+}
+
+impl Bound {
+    /// The reason of a stored number (`pace_reading.why`).
+    pub(super) fn from_number(number: i16) -> Option<Bound> {
+        Some(match number {
+            1 => Bound::AllTraffic,
+            2 => Bound::Curve,
+            3 => Bound::Floor,
+            4 => Bound::Slew,
+            5 => Bound::WarmStart,
+            6 => Bound::HardStop,
+            7 => Bound::LastCharge,
+            8 => Bound::Asap,
+            9 => Bound::Closed,
+            10 => Bound::NoBudget,
+            _ => return None,
+        })
+    }
+}
+
+/// A reading. Amounts are micro-units; what a budget gives is `None` without one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// Its moment; it applies from then to the next one.
+    pub read_at: DateTime<Utc>,
+    /// The Moscow day of its numbers.
+    pub day: Day,
+    /// What share is let through, in parts of 2^32; [`Rate::ALL`] is all.
+    pub rate_parts: u32,
+    /// The entity's own rate, in parts of a million.
+    pub own_rate_ppm: i32,
+    /// The ceiling of its account.
+    pub account_rate_ppm: i32,
+    /// What decided the entity's own rate.
+    pub own_bound: Bound,
+    /// How the day's money is spread.
+    pub mode: Option<Mode>,
+    /// H(d).
+    pub limit_micros: Option<i64>,
+    /// T(d).
+    pub target_micros: Option<i64>,
+    /// What of it was due.
+    pub due_micros: Option<i64>,
+    /// What of it was due at the horizon.
+    pub due_ahead_micros: Option<i64>,
+    /// Charged on the day.
+    pub charged_micros: i64,
+    /// Expected of what was admitted and not charged.
+    pub in_flight_micros: i64,
+    /// Offered since midnight.
+    pub offered_micros: i64,
+    /// Opportunities since midnight.
+    pub offered_count: i64,
+    /// Expected up to the horizon.
+    pub demand_ahead_micros: i64,
+    /// Demand against its forecast.
+    pub day_factor: f64,
+    /// Charges against their estimates.
+    pub kappa: f64,
+    /// All is let through until money gets short.
+    pub latched: bool,
+}
+
+impl Reading {
+    /// The rate that applies, in parts of a million.
+    pub fn rate_ppm(&self) -> i32 {
+        ppm(self.rate_parts)
+    }
+
+    /// What decided the rate that applies.
+    pub fn bound(&self) -> Bound {
+        let least = self.own_rate_ppm.min(self.account_rate_ppm);
+        if self.rate_parts == Rate::ALL && least < WHOLE_PPM {
+            // The setting `pacer.throttle` is off: all budgets are as if as soon as possible.
+            return Bound::Asap;
+        }
+        if self.account_rate_ppm < self.own_rate_ppm {
+            Bound::AccountCeiling
+        } else {
+            self.own_bound
+        }
+    }
+}
+
+/// Parts of 2^32 as parts of a million, rounded down; only all of it is a million.
+pub fn ppm(parts: u32) -> i32 {
+    if parts == Rate::ALL {
+        return WHOLE_PPM;
+    }
+    i32::try_from((u64::from(parts) * 1_000_000) >> 32).unwrap_or(WHOLE_PPM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn reading(rate_parts: u32, own_rate_ppm: i32, account_rate_ppm: i32) -> Reading {
+        let day: Day = "2025-06-11".parse().unwrap();
+        Reading {
+            read_at: day.start(),
+            day,
+            rate_parts,
+            own_rate_ppm,
+            account_rate_ppm,
+            own_bound: Bound::Curve,
+            mode: Some(Mode::Traffic),
+            limit_micros: None,
+            target_micros: None,
+            due_micros: None,
+            due_ahead_micros: None,
+            charged_micros: 0,
+            in_flight_micros: 0,
+            offered_micros: 0,
+            offered_count: 0,
+            demand_ahead_micros: 0,
+            day_factor: 1.0,
+            kappa: 1.0,
+            latched: false,
+        }
+    }
+
+    #[test]
+    fn the_bound_is_that_of_the_rate_that_applies() {
+        for (name, reading, expected) in [
+            ("its own", reading(1 << 31, 500_000, 1_000_000), Bound::Curve),
+            ("the account's", reading(1 << 30, 500_000, 250_000), Bound::AccountCeiling),
+            ("an account is its own ceiling", reading(1 << 30, 250_000, 250_000), Bound::Curve),
+            ("pacing is off", reading(Rate::ALL, 500_000, 250_000), Bound::Asap),
+        ] {
+            assert_eq!(reading.bound(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_all_of_it_is_a_million() {
+        assert_eq!((ppm(0), ppm(1 << 31), ppm(Rate::ALL - 1)), (0, 500_000, 999_999));
+        assert_eq!(ppm(Rate::ALL), WHOLE_PPM);
+    }
+}
