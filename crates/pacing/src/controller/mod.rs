@@ -27,6 +27,7 @@ pub mod hierarchy;
 pub mod inflight;
 pub mod plan;
 pub mod rate;
+pub mod simulate;
 
 /// Seconds of a Moscow day; it has no daylight saving.
 pub const DAY_SECONDS: f64 = 86_400.0;

@@ -1,0 +1,155 @@
+//! What comes: arrivals, prices, and whether and when they are charged.
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::TICKS_PER_MINUTE;
+
+pub(super) const MINUTES_PER_DAY: usize = 1_440;
+/// From this mean on a Poisson count is drawn as a rounded normal one.
+const NORMAL_FROM: f64 = 30.0;
+
+/// How long a charge takes after the admission: mostly an exponential with a median, for a share
+/// another with a mean.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Delay {
+    /// Median of the ordinary delay, seconds.
+    pub median_seconds: f64,
+    /// The share that takes long, 0..=1.
+    pub tail_share: f64,
+    /// Mean of the long delay, seconds.
+    pub tail_seconds: f64,
+}
+
+/// How an admission becomes a charge.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Charging {
+    /// π: the share of admissions that are charged. 1 with no delay is a charge at once.
+    pub probability: f64,
+    /// How long it takes; `None` is at once, and then `probability` is 1 for the limit.
+    pub delay: Option<Delay>,
+    /// A charge that takes longer is late: its hold has been given back.
+    pub hold_seconds: f64,
+}
+
+impl Charging {
+    /// Impressions, or clicks admitted as clicks: charged at once.
+    pub const AT_ONCE: Self = Self { probability: 1.0, delay: None, hold_seconds: 0.0 };
+
+    /// Impressions that are paid per click with probability `probability`: median 60 s, 3 % around
+    /// half an hour, holds of an hour.
+    pub const fn clicks(probability: f64) -> Self {
+        let delay = Delay { median_seconds: 60.0, tail_share: 0.03, tail_seconds: 1_800.0 };
+        Self { probability, delay: Some(delay), hold_seconds: 3_600.0 }
+    }
+}
+
+/// A world of one entity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct World {
+    /// Expected opportunities of each minute, day after day; a started day is not run.
+    pub opportunities: Vec<f64>,
+    /// Mean price of what may be charged, micro-units.
+    pub price: f64,
+    /// Prices are even within price·(1 ± spread), 0..1.
+    pub price_spread: f64,
+    /// How an admission becomes a charge.
+    pub charging: Charging,
+    /// How long a charge takes to be seen by the controller, seconds.
+    pub feedback_lag_seconds: f64,
+    /// The same seed gives the same world.
+    pub seed: u64,
+}
+
+impl World {
+    /// Whole days of the series.
+    pub fn days(&self) -> usize {
+        self.opportunities.len() / MINUTES_PER_DAY
+    }
+
+    /// The least that a charge may be.
+    pub fn least_price(&self) -> f64 {
+        self.price * (1.0 - self.price_spread)
+    }
+
+    /// The most that a charge may be.
+    pub fn most_price(&self) -> f64 {
+        self.price * (1.0 + self.price_spread)
+    }
+
+    /// What one charge is on average.
+    pub fn mean_charge(&self) -> f64 {
+        self.price
+    }
+
+    /// Expected cost of a minute at rate 1, by its number from the first day's midnight.
+    pub fn expected(&self, minute: usize) -> f64 {
+        let opportunities = self.opportunities.get(minute).copied().unwrap_or(0.0);
+        opportunities * self.price * self.charging.probability
+    }
+}
+
+/// A day's opportunities. Arrivals and prices have their own random numbers, and each opportunity
+/// takes as many whatever becomes of it: the same for every controller.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    offers: StdRng,
+    charges: StdRng,
+    first_minute: usize,
+}
+
+impl Arrivals {
+    pub(super) fn new(world: &World, day: usize) -> Self {
+        let seed = world.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(day as u64);
+        Self {
+            offers: StdRng::seed_from_u64(seed),
+            charges: StdRng::seed_from_u64(!seed),
+            first_minute: day * MINUTES_PER_DAY,
+        }
+    }
+
+    /// How many come in a tick.
+    pub(super) fn count(&mut self, world: &World, tick: usize) -> u32 {
+        let minute = self.first_minute + tick / TICKS_PER_MINUTE;
+        let mean = world.opportunities.get(minute).copied().unwrap_or(0.0);
+        poisson(&mut self.offers, mean / TICKS_PER_MINUTE as f64)
+    }
+
+    /// The next one's price and coin.
+    pub(super) fn next(&mut self, world: &World) -> (f64, f64) {
+        let spread = world.price_spread * (2.0 * self.offers.random::<f64>() - 1.0);
+        (world.price * (1.0 + spread), self.offers.random())
+    }
+
+    /// The delay of an admission's charge in seconds, if it is charged at all.
+    pub(super) fn charge(&mut self, world: &World) -> Option<f64> {
+        let Charging { probability, delay, hold_seconds: _ } = world.charging;
+        if self.charges.random::<f64>() >= probability {
+            return None;
+        }
+        let Some(delay) = delay else { return Some(0.0) };
+        let mean = if self.charges.random::<f64>() < delay.tail_share {
+            delay.tail_seconds
+        } else {
+            delay.median_seconds / std::f64::consts::LN_2
+        };
+        Some(-mean * (1.0 - self.charges.random::<f64>()).ln())
+    }
+}
+
+fn poisson(random: &mut StdRng, mean: f64) -> u32 {
+    if mean <= 0.0 {
+        return 0;
+    }
+    if mean > NORMAL_FROM {
+        // The sum of twelve even numbers less six is normal enough.
+        let normal: f64 = (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0;
+        return (mean + mean.sqrt() * normal).round().max(0.0) as u32;
+    }
+    let (limit, mut product, mut count) = ((-mean).exp(), random.random::<f64>(), 0);
+    while product > limit {
+        product *= random.random::<f64>();
+        count += 1;
+    }
+    count
+}
