@@ -11,7 +11,7 @@ use adspend_pacing::controller::{
 };
 
 use super::{
-    contest::Size,
+    contest::{Size, in_parallel},
     metrics::mean,
     rivals::{DAY, TICK},
     scenario::{Budget, Scenario},
@@ -23,7 +23,7 @@ use super::{
 const LIMITS: [f64; 3] = [500.0, 3_000.0, 1_000.0];
 /// Micro-units of one unit of money.
 const MONEY: f64 = 1e6;
-/// Opportunities of each campaign: the price of one follows from the demand.
+/// Opportunities of a campaign: at least so many, and more where one would cost above a unit of money.
 const OPPORTUNITIES: f64 = 20_000.0;
 
 /// Demand of both campaigns, and what each should spend.
@@ -41,7 +41,8 @@ pub(crate) struct MixResults {
     pub(crate) expected: [f64; 2],
     /// Mean spend of both campaigns, in money.
     pub(crate) spent: [f64; 2],
-    /// Share of days on which the sum is within one in a hundred of the account's limit.
+    /// Share of days on which the sum is within one in a hundred of what the limits and the day's real
+    /// demand allow.
     pub(crate) within: f64,
 }
 
@@ -77,6 +78,7 @@ impl Level {
         let totals = Totals {
             charged: self.spent,
             in_flight: 0.0,
+            margin: 0.0,
             offered: self.offered,
             expected: self.plan.profile.until(now),
             opportunities: self.opportunities,
@@ -94,41 +96,47 @@ impl Level {
     }
 }
 
-/// All mixes over the records' first weeks.
+/// All mixes over the records' middle weeks.
 pub(crate) fn run(calm: &Scenario, series: &[Series], size: Size) -> Vec<MixResults> {
-    let scenario = Scenario {
-        opportunities_per_day: OPPORTUNITIES,
-        budget: Budget::ShareOfUsual(1.0),
-        days: 1,
-        ..calm.clone()
-    };
-    let mut days = Vec::new();
+    let mut items = Vec::new();
     for series in series {
         for first in series.some_weeks(1) {
-            for seed in 1..=size.seeds {
-                let one = Trial::draw(&scenario, series, first, 2 * seed).days;
-                let other = Trial::draw(&scenario, series, first, 2 * seed + 1).days;
-                days.extend(one.into_iter().zip(other));
-            }
+            items.extend((1..=size.seeds).map(|seed| (series, first, seed)));
         }
     }
     let of_mix = |(demand, expected): ([f64; 2], [f64; 2])| {
-        let spent: Vec<[f64; 2]> = days.iter().map(|(a, b)| live([a, b], demand)).collect();
-        let near = |sum: f64| f64::from((sum / LIMITS[2] - 1.0).abs() <= 0.01);
+        let lived = in_parallel(&items, |(series, first, seed)| {
+            let day = |index: usize| {
+                let scenario = Scenario {
+                    opportunities_per_day: demand[index].max(OPPORTUNITIES),
+                    budget: Budget::ShareOfUsual(1.0),
+                    days: 1,
+                    ..calm.clone()
+                };
+                Trial::draw(&scenario, series, *first, 2 * seed + index as u64).days
+            };
+            match (day(0).first(), day(1).first()) {
+                (Some(one), Some(other)) => live([one, other], demand),
+                _ => ([0.0; 2], 1.0),
+            }
+        });
+        let near = |(spent, reach): &([f64; 2], f64)| {
+            f64::from(((spent[0] + spent[1]) / reach - 1.0).abs() <= 0.01)
+        };
         MixResults {
             demand,
             expected,
-            spent: [0, 1].map(|one| mean(spent.iter().map(|day| day[one]))),
-            within: mean(spent.iter().map(|day| near(day[0] + day[1]))),
+            spent: [0, 1].map(|one: usize| mean(lived.iter().map(|day| day.0[one]))),
+            within: mean(lived.iter().map(near)),
         }
     };
     MIXES.into_iter().map(of_mix).collect()
 }
 
-/// Both campaigns through a day. Gives what each spent, in money.
-fn live(days: [&TrialDay; 2], demand: [f64; 2]) -> [f64; 2] {
+/// Both campaigns through a day. Gives what each spent and what both could have, in money.
+fn live(days: [&TrialDay; 2], demand: [f64; 2]) -> ([f64; 2], f64) {
     let [first, second] = days;
-    let factors = demand.map(|demand| demand * MONEY / (OPPORTUNITIES * PRICE));
+    let factors = demand.map(|demand| demand * MONEY / (demand.max(OPPORTUNITIES) * PRICE));
     let profile = |day: &TrialDay, factor: f64| {
         let slots = std::array::from_fn(|slot| {
             let start = slot as f64 * 900.0;
@@ -169,5 +177,9 @@ fn live(days: [&TrialDay; 2], demand: [f64; 2]) -> [f64; 2] {
         }
         now += TICK;
     }
-    [levels[0].spent / MONEY, levels[1].spent / MONEY]
+    let reach = |index: usize| {
+        (days[index].demand() as f64 * factors[index] / MONEY).min(LIMITS[index])
+    };
+    let reach = (reach(0) + reach(1)).min(LIMITS[2]);
+    ([levels[0].spent / MONEY, levels[1].spent / MONEY], reach)
 }

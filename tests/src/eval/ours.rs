@@ -21,6 +21,7 @@ fn totals(plan: &DayPlan, view: &View) -> Totals {
     Totals {
         charged: view.charged,
         in_flight: view.in_flight,
+        margin: view.margin,
         offered: view.offered,
         expected: plan.profile.until(seen),
         opportunities: view.opportunities,

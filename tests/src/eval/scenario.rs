@@ -20,6 +20,15 @@ pub(crate) enum Budget {
     ShareOfMost(f64),
 }
 
+/// What a campaign without history is thought to be like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prior {
+    /// The same at all hours.
+    Flat,
+    /// Like the platform's whole traffic of the past weeks.
+    Platform,
+}
+
 /// One scenario.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
@@ -38,13 +47,29 @@ pub(crate) struct Scenario {
     pub(crate) lag: f64,
     /// An hour of each day, between 10:00 and 20:00, has eight times its traffic.
     pub(crate) spike: bool,
-    /// Without any history.
-    pub(crate) cold: bool,
+    /// Without any history, at first.
+    pub(crate) cold: Option<Prior>,
     /// Open from and to these hours.
     pub(crate) hours: Option<(u16, u16)>,
     /// At this hour the budget is multiplied.
     pub(crate) increase: Option<(u16, f64)>,
     pub(crate) days: usize,
+}
+
+impl Scenario {
+    /// Below a hundred charges a day even distribution is not promised.
+    pub(crate) fn is_few(&self) -> bool {
+        let charged = match self.charging {
+            Charging::AtOnce => 1.0,
+            Charging::Clicks { probability } => probability,
+        };
+        let share = match self.budget {
+            Budget::ShareOfUsual(share) | Budget::ShareOfDay(share) | Budget::ShareOfMost(share) => {
+                share
+            }
+        };
+        self.opportunities_per_day * charged * share < 100.0
+    }
 }
 
 const CALM: Scenario = Scenario {
@@ -57,7 +82,7 @@ const CALM: Scenario = Scenario {
     forecast_factor: 1.0,
     lag: 0.0,
     spike: false,
-    cold: false,
+    cold: None,
     hours: None,
     increase: None,
     days: 7,
@@ -112,8 +137,16 @@ pub(crate) fn all() -> Vec<Scenario> {
         Scenario {
             name: "cold_start",
             title: "cold start",
-            about: "no history: two weeks from the first day on",
-            cold: true,
+            about: "no history, nor a platform's: two weeks from the first day on",
+            cold: Some(Prior::Flat),
+            days: 14,
+            ..CALM
+        },
+        Scenario {
+            name: "cold_start_platform",
+            title: "cold, known platform",
+            about: "no history of its own; the shape of the platform's traffic is known",
+            cold: Some(Prior::Platform),
             days: 14,
             ..CALM
         },
@@ -165,6 +198,11 @@ pub(crate) fn all() -> Vec<Scenario> {
             ..CALM
         },
     ]
+}
+
+/// The one that all others change.
+pub(crate) fn calm() -> Scenario {
+    CALM
 }
 
 /// One by its name.

@@ -16,7 +16,7 @@ use adspend_pacing::controller::{
 use super::{
     random::Random,
     rivals::DayFacts,
-    scenario::{Budget, Charging, Scenario},
+    scenario::{Budget, Charging, Prior, Scenario},
     series::{self, MINUTES, Series},
 };
 
@@ -97,12 +97,12 @@ impl Trial {
         let window = Window::of(|minute| {
             scenario.hours.is_none_or(|(from, to)| (from * 60..to * 60).contains(&minute))
         });
-        let mut history = if scenario.cold {
+        let mut history = if scenario.cold.is_some() {
             History::default()
         } else {
             learned(&past, &scale, scenario.forecast_factor, &mut random)
         };
-        let prior = if scenario.cold {
+        let prior = if scenario.cold == Some(Prior::Flat) {
             Shape::flat()
         } else {
             let size = Scale { factor: scale.factor * PLATFORM / scenario.opportunities_per_day, ..scale };

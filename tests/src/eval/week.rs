@@ -30,8 +30,6 @@ const FACTOR_HOURS: f64 = 6.0;
 pub(crate) struct WeekShares {
     /// The same limit B every day.
     pub(crate) fixed: f64,
-    /// As much as the limits allow, from Monday on.
-    pub(crate) greedy: f64,
     /// Ours.
     pub(crate) plan: f64,
 }
@@ -77,8 +75,6 @@ fn week(series: &Series, first: usize, budget: f64) -> WeekShares {
     let fixed: f64 = demand.iter().map(|day| day.min(b)).sum();
     WeekShares {
         fixed: fixed / best,
-        // Greed is the optimum of the sum: it leaves money only where no demand is left.
-        greedy: 1.0,
         plan: planned(days, &forecast, pot, cap) / best,
     }
 }

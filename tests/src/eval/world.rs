@@ -103,6 +103,7 @@ impl World<'_> {
         let (pi, price) = (self.day.probability, price as f64);
         self.live.expected = (self.live.expected - pi * price).max(0.0);
         self.live.variance = (self.live.variance - pi * (1.0 - pi) * price * price).max(0.0);
+        self.live.chances = (self.live.chances - pi).max(0.0);
         self.live.reserved = (self.live.reserved - price).max(0.0);
         if self.holds.is_empty() {
             self.live = Live::default();
@@ -115,6 +116,7 @@ impl World<'_> {
             expected: self.live.expected + pi * price,
             variance: self.live.variance + pi * (1.0 - pi) * price * price,
             largest: self.live.largest.max(price),
+            chances: self.live.chances + pi,
             reserved: self.live.reserved + price,
         }
     }
@@ -156,6 +158,10 @@ impl World<'_> {
             now,
             charged: self.charged as f64,
             in_flight: self.live.expected,
+            margin: match self.stop {
+                StopRule::Margin => inflight::margin(&self.live),
+                StopRule::Charged | StopRule::Expected => 0.0,
+            },
             offered: self.offered,
             opportunities: self.opportunities,
             lag,
@@ -235,6 +241,7 @@ pub(crate) fn live(
                 now,
                 charged: 0.0,
                 in_flight: 0.0,
+                margin: 0.0,
                 offered: 0.0,
                 opportunities: 0.0,
                 lag,

@@ -73,6 +73,8 @@ pub(crate) struct View {
     pub(crate) charged: f64,
     /// Expected charges of what is admitted and still open, in micro-units.
     pub(crate) in_flight: f64,
+    /// What the limit keeps back above that while they are open, in micro-units.
+    pub(crate) margin: f64,
     /// Expected spend of all that was offered since midnight had it been admitted, in micro-units.
     pub(crate) offered: f64,
     /// How much was offered since midnight.
@@ -145,7 +147,7 @@ pub(crate) mod samples {
     }
 
     pub(crate) fn view(now: f64, charged: f64, offered: f64) -> View {
-        View { now, charged, in_flight: 0.0, offered, opportunities: offered, lag: 0.0 }
+        View { now, charged, in_flight: 0.0, margin: 0.0, offered, opportunities: offered, lag: 0.0 }
     }
 
     #[test]
