@@ -26,6 +26,9 @@ pub const WEEKS_KEPT: usize = 4;
 pub const WEEK_DISCOUNT: f64 = 0.7;
 /// Opportunities that the prior shape is worth, m.
 pub const PRIOR_OPPORTUNITIES: f64 = 2_000.0;
+/// Closed weeks that were seen for so much of a week in all do without the current one. Not quite
+/// 1, for it is a sum of 672 shares.
+const WHOLE_WEEK: f64 = 0.999;
 /// How much one closed block moves κ.
 const KAPPA_ALPHA: f64 = 0.05;
 const KAPPA_RANGE: (f64, f64) = (0.25, 4.0);
@@ -245,7 +248,7 @@ impl History {
         let mut sums = Sums::default();
         let closed = self.weeks.iter().take(WEEKS_KEPT);
         let seen: f64 = closed.clone().map(|week| mass(week, prior)).sum();
-        let first = (seen < 1.0).then_some(&self.current);
+        let first = (seen < WHOLE_WEEK).then_some(&self.current);
         let mut weight = 1.0;
         for week in first.into_iter().chain(closed).take(WEEKS_KEPT) {
             sums.add(week, prior, weight);

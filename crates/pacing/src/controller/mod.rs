@@ -29,6 +29,21 @@ pub mod plan;
 pub mod rate;
 pub mod simulate;
 
+#[cfg(test)]
+mod tests_demand;
+#[cfg(test)]
+mod tests_laws;
+#[cfg(test)]
+mod tests_money;
+#[cfg(test)]
+mod tests_plan;
+#[cfg(test)]
+mod tests_support;
+#[cfg(test)]
+mod tests_traps;
+#[cfg(test)]
+mod tests_worlds;
+
 /// Seconds of a Moscow day; it has no daylight saving.
 pub const DAY_SECONDS: f64 = 86_400.0;
 /// Seconds of a slot, the grain of forecasts: a quarter hour.

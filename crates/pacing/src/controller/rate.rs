@@ -121,7 +121,7 @@ impl DayPlan {
         if self.mode == Mode::Asap {
             return target;
         }
-        let gone = self.profile.share(self.mode, from);
+        let gone = if from > 0.0 { self.profile.share(self.mode, from) } else { 0.0 };
         let share = self.profile.share(self.mode, second);
         if gone >= 1.0 {
             return if second > from { target } else { spent };
@@ -225,6 +225,8 @@ pub struct Pacer {
     day: Option<Day>,
     rate: f64,
     latched: bool,
+    /// Whether the last rate was [`RATE_UNKNOWN`], for want of a level.
+    unknown: bool,
     votes: u8,
     now: f64,
     offered: f64,
@@ -312,6 +314,7 @@ impl Pacer {
         }
         let end = plan.profile.window().end_second();
         let left = plan.due(DAY_SECONDS) - committed;
+        let learned = std::mem::replace(&mut self.unknown, !ahead.known) && ahead.known;
         if !ahead.known {
             self.latched = false;
             return (RATE_UNKNOWN, Why::WarmStart);
@@ -332,7 +335,9 @@ impl Pacer {
         let least = TRACK_LEAST_OF_REST * rest.max(0.0);
         let track = track.clamp(least, TRACK_MOST.max(least));
         let law = ((1.0 - REST_SHARE) * track + REST_SHARE * rest).min(1.0);
-        let law = if first { law } else { self.smoothed(law, end - now, elapsed) };
+        // The first rate that is not a guess may be far below the guess: no way down to it.
+        let at_once = first || (learned && law < self.rate);
+        let law = if at_once { law } else { self.smoothed(law, end - now, elapsed) };
         if law < floor {
             return (floor.clamp(0.0, 1.0), Why::Floor);
         }
@@ -355,10 +360,7 @@ impl Pacer {
     /// Full traffic while the money is worth the rest's demand, with hysteresis. The day's first
     /// tick needs no second vote: it would throttle what is not scarce.
     fn latch(&mut self, first: bool, worth: f64) {
-        if first {
-            self.latched = worth >= LATCH_LEAVE;
-            self.votes = 0;
-        } else if self.latched {
+        if first || self.latched {
             self.latched = worth >= LATCH_LEAVE;
             self.votes = 0;
         } else if worth >= LATCH_ENTER {

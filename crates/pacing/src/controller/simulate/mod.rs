@@ -28,11 +28,13 @@ use super::few::{self, Accumulator};
 use super::rate::{DayPlan, Pacer, Totals};
 use super::{DAY_SECONDS, TICK_SECONDS};
 use holds::Holds;
-use summary::Watch;
+use summary::{Money, Watch};
 use world::Arrivals;
 
 /// Ticks of a day.
 const TICKS: usize = (DAY_SECONDS / TICK_SECONDS) as usize;
+/// Less than this share of the limit is no money to speak of: a gap is no fault then.
+const ALL_BUT_OUT: f64 = 0.005;
 /// Ticks of a minute.
 const TICKS_PER_MINUTE: usize = 12;
 
@@ -204,8 +206,15 @@ impl<'a> Day<'a> {
         self.totals.margin = self.holds.margin();
         self.totals.expected = self.plan.profile.until(now);
         self.totals.seen_seconds = self.plan.profile.window().open_seconds_until(now);
-        let out = self.charged + self.world.least_price() > self.plan.ceiling;
-        self.watch.tick(second, open, out);
+        let left = self.plan.ceiling - self.charged;
+        let money = if left < self.world.least_price() {
+            Money::Out
+        } else if left < ALL_BUT_OUT * self.plan.ceiling {
+            Money::AllButOut
+        } else {
+            Money::There
+        };
+        self.watch.tick(second, open, money);
         if self.tick.is_multiple_of(TICKS_PER_MINUTE) {
             let minute = self.tick / TICKS_PER_MINUTE - 1;
             let expected = if open { self.world.expected(self.first_minute + minute) } else { 0.0 };

@@ -46,7 +46,8 @@ pub struct Summary {
     pub early_stop_second: Option<f64>,
     /// Mean change of the rate from minute to minute.
     pub rate_change: f64,
-    /// The longest time without an admission over at least 50 opportunities, with money left.
+    /// The longest time without an admission over at least 50 opportunities, while at least half a
+    /// percent of the limit was left.
     pub longest_gap_seconds: f64,
     /// Opportunities offered, admitted.
     pub opportunities: u32,
@@ -56,6 +57,17 @@ pub struct Summary {
     pub overspend: f64,
     /// What was charged after its hold had expired.
     pub late: f64,
+}
+
+/// What is left of the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Money {
+    /// Enough for many.
+    There,
+    /// Next to nothing.
+    AllButOut,
+    /// Not even the cheapest fits.
+    Out,
 }
 
 /// Watches a day go by.
@@ -94,11 +106,11 @@ impl Watch {
         self.admitted_in_tick = true;
     }
 
-    pub(super) fn tick(&mut self, second: f64, open: bool, out_of_money: bool) {
-        if out_of_money && self.early_stop_second.is_none() {
+    pub(super) fn tick(&mut self, second: f64, open: bool, money: Money) {
+        if money == Money::Out && self.early_stop_second.is_none() {
             self.early_stop_second = Some(second);
         }
-        if self.admitted_in_tick || !open || out_of_money {
+        if self.admitted_in_tick || !open || money != Money::There {
             (self.gap_seconds, self.gap_opportunities) = (0.0, 0);
         } else {
             self.gap_seconds += TICK_SECONDS;

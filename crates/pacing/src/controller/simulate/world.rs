@@ -96,6 +96,9 @@ pub(super) struct Arrivals {
     offers: StdRng,
     charges: StdRng,
     first_minute: usize,
+    /// Expected in a tick of the running minute, and e to the power of its negative.
+    mean: f64,
+    none: f64,
 }
 
 impl Arrivals {
@@ -105,14 +108,20 @@ impl Arrivals {
             offers: StdRng::seed_from_u64(seed),
             charges: StdRng::seed_from_u64(!seed),
             first_minute: day * MINUTES_PER_DAY,
+            mean: 0.0,
+            none: 1.0,
         }
     }
 
     /// How many come in a tick.
     pub(super) fn count(&mut self, world: &World, tick: usize) -> u32 {
-        let minute = self.first_minute + tick / TICKS_PER_MINUTE;
-        let mean = world.opportunities.get(minute).copied().unwrap_or(0.0);
-        poisson(&mut self.offers, mean / TICKS_PER_MINUTE as f64)
+        if tick.is_multiple_of(TICKS_PER_MINUTE) {
+            let minute = self.first_minute + tick / TICKS_PER_MINUTE;
+            let mean = world.opportunities.get(minute).copied().unwrap_or(0.0);
+            self.mean = (mean / TICKS_PER_MINUTE as f64).max(0.0);
+            self.none = (-self.mean).exp();
+        }
+        poisson(&mut self.offers, self.mean, self.none)
     }
 
     /// The next one's price and coin.
@@ -137,17 +146,15 @@ impl Arrivals {
     }
 }
 
-fn poisson(random: &mut StdRng, mean: f64) -> u32 {
-    if mean <= 0.0 {
-        return 0;
-    }
+/// A Poisson count of this mean; `none` is e^−mean.
+fn poisson(random: &mut StdRng, mean: f64, none: f64) -> u32 {
     if mean > NORMAL_FROM {
         // The sum of twelve even numbers less six is normal enough.
         let normal: f64 = (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0;
         return (mean + mean.sqrt() * normal).round().max(0.0) as u32;
     }
-    let (limit, mut product, mut count) = ((-mean).exp(), random.random::<f64>(), 0);
-    while product > limit {
+    let (mut product, mut count) = (random.random::<f64>(), 0);
+    while product > none {
         product *= random.random::<f64>();
         count += 1;
     }
