@@ -22,7 +22,8 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut options = Options::full();
-    let is_full = arguments.seeds.is_none() && arguments.weeks.is_none() && arguments.only.is_empty();
+    let is_full =
+        arguments.seeds.is_none() && arguments.weeks.is_none() && arguments.only.is_empty();
     if !is_full {
         options.committed = None;
     }

@@ -226,10 +226,55 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::{
+        scenario,
+        series::{Day, MINUTES},
+    };
+
+    fn busy_noon() -> Series {
+        let minutes: Vec<f64> = (0..MINUTES)
+            .map(|minute| if (700..760).contains(&minute) { 9.0 } else { 1.0 })
+            .collect();
+        Series { name: "noon", days: vec![Day { minutes, whole: true }; 42], is_short: false }
+    }
+
+    /// no rate, however wrong, spends above the limit; late clicks are the only way.
+    #[test]
+    fn nobody_spends_above_the_limit_but_by_late_clicks() {
+        for name in ["300_charges", "30_clicks", "few_late_clicks", "cold_start", "increase"] {
+            let mut scenario = scenario::named(name);
+            scenario.opportunities_per_day = scenario.opportunities_per_day.min(10_000.0);
+            scenario.days = 2;
+            let trial = Trial::draw(&scenario, &busy_noon(), 28, 3);
+            for contestant in Contestant::ALL {
+                for ((_, record), day) in
+                    lives(contestant, &trial, &scenario).iter().zip(&trial.days)
+                {
+                    let limit = day.change.as_ref().map_or(day.limit, |change| change.limit);
+                    assert!(record.spent - record.late <= limit, "{name} {contestant:?}");
+                    assert!(record.charged.iter().all(|charged| charged - record.late <= limit));
+                    assert!(record.rate.iter().all(|rate| (0.0..=1.0).contains(rate)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ours_keeps_to_a_busy_hour_it_knows() {
+        let calm = scenario::named("calm");
+        let trial = Trial::draw(&calm, &busy_noon(), 28, 1);
+        let days = lives(Contestant::Adspend, &trial, &calm);
+        let rmse = mean(days.iter().map(|(day, _)| day.rmse));
+        let utilisation = mean(days.iter().map(|(day, _)| day.utilisation));
+        assert!(rmse < 0.01 && utilisation > 0.995, "{rmse} {utilisation}");
+    }
 
     #[test]
     fn parallel_results_keep_their_order() {
         let items: Vec<u64> = (0..1_000).collect();
-        assert_eq!(in_parallel(&items, |item| item * 2), items.iter().map(|i| i * 2).collect::<Vec<_>>());
+        assert_eq!(
+            in_parallel(&items, |item| item * 2),
+            items.iter().map(|i| i * 2).collect::<Vec<_>>()
+        );
     }
 }

@@ -177,9 +177,8 @@ fn live(days: [&TrialDay; 2], demand: [f64; 2]) -> ([f64; 2], f64) {
         }
         now += TICK;
     }
-    let reach = |index: usize| {
-        (days[index].demand() as f64 * factors[index] / MONEY).min(LIMITS[index])
-    };
+    let reach =
+        |index: usize| (days[index].demand() as f64 * factors[index] / MONEY).min(LIMITS[index]);
     let reach = (reach(0) + reach(1)).min(LIMITS[2]);
     ([levels[0].spent / MONEY, levels[1].spent / MONEY], reach)
 }

@@ -222,11 +222,8 @@ mod tests {
     #[test]
     fn a_raised_budget_begins_a_new_curve_where_the_old_one_was() {
         let mut day = day();
-        day.change = Some(crate::eval::trial::Change {
-            second: 43_200.0,
-            facts: even_day(),
-            limit: 500,
-        });
+        day.change =
+            Some(crate::eval::trial::Change { second: 43_200.0, facts: even_day(), limit: 500 });
         let curve = ideal(&day, &record(|share| 300.0 * share, None));
         assert!((curve[719] - 150.0).abs() < 0.5, "{}", curve[719]);
         assert!((curve[1_439] - 500.0).abs() < 1e-9);

@@ -146,9 +146,10 @@ pub fn run(options: &Options) -> Result<Evaluated, Failure> {
 fn first_ranks(results: &contest::Results) -> String {
     let mut ranks = results.ranks();
     ranks.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let shown = ranks.iter().enumerate().filter(|(index, (one, _))| {
-        *index < 3 || *one == Contestant::Adspend
-    });
+    let shown = ranks
+        .iter()
+        .enumerate()
+        .filter(|(index, (one, _))| *index < 3 || *one == Contestant::Adspend);
     let written = shown.map(|(_, (one, rank))| {
         let loss = results.mean(*one, metrics::Measured::loss);
         format!("{rank:.0}. {} {loss:.4}", one.title())

@@ -58,7 +58,8 @@ fn open(width: f64, height: f64) -> String {
 
 fn text(svg: &mut String, x: f64, y: f64, anchor: &str, words: &str) {
     let words = words.replace('&', "&amp;").replace('<', "&lt;");
-    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>");
+    let _ =
+        writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>");
 }
 
 fn heading(svg: &mut String, x: f64, y: f64, words: &str) {
@@ -91,8 +92,7 @@ fn axes(svg: &mut String, frame: &Frame, top: f64, percent: bool) {
         let value = top * f64::from(step) / 4.0;
         let y = frame.y(value, top);
         rule(svg, (frame.left, y), (frame.left + frame.width, y), GRID, 1.0);
-        let label =
-            if percent { format!("{:.0} %", 100.0 * value) } else { format!("{value:.2}") };
+        let label = if percent { format!("{:.0} %", 100.0 * value) } else { format!("{value:.2}") };
         text(svg, frame.left - 6.0, y + 4.0, "end", &label);
     }
     for hour in (0..=24).step_by(4) {

@@ -4,8 +4,7 @@ use super::{
     contest::{self, Contestant, Results},
     metrics::{self, Measured},
     plot::{COLOURS, DayPlot, Line, Matrix, lines, matrix, panels},
-    rivals,
-    scenario,
+    rivals, scenario,
     series::{MINUTES, Series},
     trial::Trial,
 };
@@ -23,7 +22,8 @@ pub(crate) fn all(series: &[Series], results: &[Results]) -> Vec<(&'static str, 
 /// Spend and rate of a calm day of bike sharing; of Open Bandit where that is not there.
 fn a_day(series: &[Series]) -> Vec<(&'static str, String)> {
     let chosen = series.iter().find(|series| series.name == "bike sharing").or(series.first());
-    let Some((chosen, first)) = chosen.and_then(|one| Some((one, *one.some_weeks(3).first()?))) else {
+    let Some((chosen, first)) = chosen.and_then(|one| Some((one, *one.some_weeks(3).first()?)))
+    else {
         return Vec::new();
     };
     let calm = scenario::calm();
@@ -39,16 +39,19 @@ fn a_day(series: &[Series]) -> Vec<(&'static str, String)> {
         if spend.is_empty() {
             let ideal = metrics::ideal(day, record);
             let every = |minute: &usize| minute % 5 == 4;
-            let at = |minute: usize| {
-                ideal.get(minute).map(|due| (hour(minute), due / whole))
-            };
+            let at = |minute: usize| ideal.get(minute).map(|due| (hour(minute), due / whole));
             let points = (0..MINUTES).filter(every).filter_map(at).collect();
             spend.push(Line { name: "hindsight".into(), colour: "#000000", dashed: true, points });
             let points = (0..=96)
                 .map(|slot| f64::from(slot) / 4.0)
                 .map(|at| (at, day.facts.share(at * rivals::DAY / 24.0)))
                 .collect();
-            spend.push(Line { name: "planned by forecast".into(), colour: "#999999", dashed: true, points });
+            spend.push(Line {
+                name: "planned by forecast".into(),
+                colour: "#999999",
+                dashed: true,
+                points,
+            });
         }
         let charged = record.charged.iter().enumerate().skip(4).step_by(5);
         let points = charged.map(|(minute, spent)| (hour(minute), *spent as f64 / whole)).collect();
@@ -57,7 +60,8 @@ fn a_day(series: &[Series]) -> Vec<(&'static str, String)> {
         let points = rates.map(|(minute, rate)| (hour(minute), *rate)).collect();
         rate.push(Line { name, colour, dashed: false, points });
     }
-    let title = |what: &str| format!("{what} on a calm day ({}, budget 30 % of demand)", chosen.name);
+    let title =
+        |what: &str| format!("{what} on a calm day ({}, budget 30 % of demand)", chosen.name);
     vec![
         (
             "spend.svg",

@@ -85,7 +85,8 @@ fn promised(out: &mut String, figures: &[Figure]) {
 
 fn header(out: &mut String, first: &str) {
     let names: Vec<&str> = Contestant::ALL.into_iter().map(Contestant::title).collect();
-    let _ = writeln!(out, "| {first} | {} |\n|---{}|", names.join(" | "), "|---".repeat(names.len()));
+    let _ =
+        writeln!(out, "| {first} | {} |\n|---{}|", names.join(" | "), "|---".repeat(names.len()));
 }
 
 fn ranking(out: &mut String, results: &[Results]) {
@@ -166,11 +167,8 @@ fn won_by_others(out: &mut String, results: &[Results]) {
 fn scenarios(out: &mut String, results: &[Results]) {
     let _ = writeln!(out, "\n## Scenarios");
     for results in results {
-        let _ = writeln!(
-            out,
-            "\n### {}\n\nHere {}.\n",
-            results.scenario.title, results.scenario.about
-        );
+        let _ =
+            writeln!(out, "\n### {}\n\nHere {}.\n", results.scenario.title, results.scenario.about);
         let _ = writeln!(
             out,
             "| | utilisation | RMSE hindsight | RMSE plan | early stops | overspend | change of the \

@@ -64,9 +64,9 @@ impl Scenario {
             Charging::Clicks { probability } => probability,
         };
         let share = match self.budget {
-            Budget::ShareOfUsual(share) | Budget::ShareOfDay(share) | Budget::ShareOfMost(share) => {
-                share
-            }
+            Budget::ShareOfUsual(share)
+            | Budget::ShareOfDay(share)
+            | Budget::ShareOfMost(share) => share,
         };
         self.opportunities_per_day * charged * share < 100.0
     }

@@ -114,7 +114,9 @@ pub(crate) fn read(data: &Path, open_bandit: &Path) -> Outcome<(Vec<Series>, Vec
         };
         let series = Series { name, days, is_short: false };
         if series.weeks().is_empty() {
-            return Err(format!("{}: no whole week with four weeks before it", path.display()).into());
+            return Err(
+                format!("{}: no whole week with four weeks before it", path.display()).into()
+            );
         }
         found.push(series);
     }
@@ -152,7 +154,9 @@ fn hourly(text: &str, time: usize, value: usize) -> Outcome<Vec<Day>> {
             hours.get(&(date.and_time(chrono::NaiveTime::MIN) + hour)).copied()
         };
         days.push(Day {
-            minutes: (0..24).flat_map(|hour| line_of(at(hour - 1), at(hour), at(hour + 1))).collect(),
+            minutes: (0..24)
+                .flat_map(|hour| line_of(at(hour - 1), at(hour), at(hour + 1)))
+                .collect(),
             whole: (0..24).all(|hour| at(hour).is_some()),
         });
         date = date + chrono::Days::new(1);
@@ -212,8 +216,9 @@ fn departures(text: &str) -> Outcome<Vec<Day>> {
         if matches!(field(5)?, "" | "NA") {
             continue;
         }
-        let date = NaiveDate::from_ymd_opt(field(0)?.parse()?, field(1)?.parse()?, field(2)?.parse()?)
-            .ok_or_else(|| format!("no such day in `{line}`"))?;
+        let date =
+            NaiveDate::from_ymd_opt(field(0)?.parse()?, field(1)?.parse()?, field(2)?.parse()?)
+                .ok_or_else(|| format!("no such day in `{line}`"))?;
         let Ok(day) = usize::try_from((date - monday).num_days()) else { continue };
         let minute = field(3)?.parse::<usize>()? * 60 + field(4)?.parse::<usize>()?;
         while days.len() <= day {
@@ -239,7 +244,8 @@ fn impressions(text: &str) -> Outcome<Series> {
     // The sample's first and last day may be cut off in the middle: such a day is not one.
     let whole = |minutes: &[f64]| {
         let edge = |part: &[f64]| part.iter().sum::<f64>() > 0.0;
-        edge(minutes.get(..180).unwrap_or_default()) && edge(minutes.get(1_260..).unwrap_or_default())
+        edge(minutes.get(..180).unwrap_or_default())
+            && edge(minutes.get(1_260..).unwrap_or_default())
     };
     let days = days.into_values().filter(|minutes| whole(minutes));
     let days: Vec<Day> = days.map(|minutes| Day { minutes, whole: true }).collect();

@@ -49,9 +49,11 @@ pub(crate) fn run(base: &Scenario, series: &[Series], size: Size) -> Vec<StopRes
         let mut items = Vec::new();
         for series in series {
             let weeks = series.some_weeks(size.weeks);
-            items.extend(weeks.into_iter().flat_map(|first| {
-                (1..=size.seeds).map(move |seed| (series, first, seed))
-            }));
+            items.extend(
+                weeks
+                    .into_iter()
+                    .flat_map(|first| (1..=size.seeds).map(move |seed| (series, first, seed))),
+            );
         }
         let rules = [StopRule::Charged, StopRule::Expected, StopRule::Margin];
         let days: Vec<Vec<[f64; 3]>> = in_parallel(&items, |(series, first, seed)| {

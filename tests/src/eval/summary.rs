@@ -67,7 +67,11 @@ pub const KEYS: [&str; 12] = [
 
 const OURS: Contestant = Contestant::Adspend;
 
-fn of(results: &[Results], scenario: &str, figure: impl Fn(&Measured) -> f64) -> (f64, Option<f64>) {
+fn of(
+    results: &[Results],
+    scenario: &str,
+    figure: impl Fn(&Measured) -> f64,
+) -> (f64, Option<f64>) {
     let found = results.iter().find(|results| results.scenario.name == scenario);
     let Some(results) = found else { return (f64::NAN, None) };
     let (_, deviation) = spread(&results.by_seed(OURS, &figure));
@@ -112,11 +116,8 @@ pub(crate) fn figures(
         .flat_map(|week| week.weeks.iter().map(|shares| shares.plan))
         .collect();
     let (week, week_spread) = spread(&average);
-    let throttled: Vec<&Measured> = results
-        .iter()
-        .flat_map(|results| results.days(OURS))
-        .filter(|day| day.throttled)
-        .collect();
+    let throttled: Vec<&Measured> =
+        results.iter().flat_map(|results| results.days(OURS)).filter(|day| day.throttled).collect();
     let early = mean(throttled.iter().map(|day| f64::from(day.early)));
     let many = results.iter().filter(|results| !results.scenario.is_few());
     let many = many.flat_map(|results| results.days(OURS)).filter(|day| day.throttled);
@@ -230,7 +231,8 @@ pub(crate) fn figures(
 /// Mean rank of each contestant over the scenarios.
 pub(crate) fn mean_ranks(results: &[Results]) -> Vec<(Contestant, f64)> {
     let ranks: Vec<_> = results.iter().map(Results::ranks).collect();
-    let of = |index: usize| mean(ranks.iter().filter_map(|ranks| ranks.get(index)).map(|one| one.1));
+    let of =
+        |index: usize| mean(ranks.iter().filter_map(|ranks| ranks.get(index)).map(|one| one.1));
     Contestant::ALL.into_iter().enumerate().map(|(index, one)| (one, of(index))).collect()
 }
 

@@ -90,7 +90,10 @@ struct Scale {
 impl Trial {
     /// The days from `first` on.
     pub(crate) fn draw(scenario: &Scenario, series: &Series, first: usize, seed: u64) -> Self {
-        let name = series.name.bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let name = series
+            .name
+            .bytes()
+            .fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
         let mut random = Random::of(&[seed, name, first as u64]);
         let past = series.past(first);
         let scale = scale(scenario, &past);
@@ -105,7 +108,8 @@ impl Trial {
         let prior = if scenario.cold == Some(Prior::Flat) {
             Shape::flat()
         } else {
-            let size = Scale { factor: scale.factor * PLATFORM / scenario.opportunities_per_day, ..scale };
+            let size =
+                Scale { factor: scale.factor * PLATFORM / scenario.opportunities_per_day, ..scale };
             learned(&past, &size, 1.0, &mut random).forecast(&Shape::flat()).shape()
         };
         let monday = Day::from_ymd(2026, 1, 5).expect("a day of the calendar");

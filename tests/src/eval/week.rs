@@ -73,10 +73,7 @@ fn week(series: &Series, first: usize, budget: f64) -> WeekShares {
     let demand: Vec<f64> = days.iter().map(Day::total).collect();
     let best = demand.iter().map(|day| day.min(cap)).sum::<f64>().min(pot);
     let fixed: f64 = demand.iter().map(|day| day.min(b)).sum();
-    WeekShares {
-        fixed: fixed / best,
-        plan: planned(days, &forecast, pot, cap) / best,
-    }
+    WeekShares { fixed: fixed / best, plan: planned(days, &forecast, pot, cap) / best }
 }
 
 /// What the plan spends in the week.

@@ -43,8 +43,7 @@ impl Controller for LinkedIn {
         let Some(day) = &self.day else { return 0.0 };
         if self.clock.strikes(view.now) {
             let allocated = day.target * day.share(view.now);
-            let factor =
-                if view.charged > allocated { 1.0 - ADJUSTMENT } else { 1.0 + ADJUSTMENT };
+            let factor = if view.charged > allocated { 1.0 - ADJUSTMENT } else { 1.0 + ADJUSTMENT };
             self.rate = (self.rate * factor).clamp(LEAST, 1.0);
         }
         self.rate

@@ -147,7 +147,15 @@ pub(crate) mod samples {
     }
 
     pub(crate) fn view(now: f64, charged: f64, offered: f64) -> View {
-        View { now, charged, in_flight: 0.0, margin: 0.0, offered, opportunities: offered, lag: 0.0 }
+        View {
+            now,
+            charged,
+            in_flight: 0.0,
+            margin: 0.0,
+            offered,
+            opportunities: offered,
+            lag: 0.0,
+        }
     }
 
     #[test]

@@ -59,13 +59,11 @@ fn sign(value: f64) -> f64 {
 /// minute's spend per day less the target's.
 fn corrected(signal: f64, spend: f64, slope: f64) -> f64 {
     let meet = if slope.abs() < 1e-9 { MINUTES + 1.0 } else { -MINUTES * spend / slope };
-    let weight =
-        if meet < 0.0 { 0.5 } else { (WEIGHT_PER_MINUTE * meet).min(MOST_WEIGHT) };
+    let weight = if meet < 0.0 { 0.5 } else { (WEIGHT_PER_MINUTE * meet).min(MOST_WEIGHT) };
     let of_spend = FULL_CORRECTION * (spend.abs() / FULL_SPEND_ERROR).min(1.0);
-    let of_slope = (FULL_CORRECTION * slope.abs().min(1.0) / FULL_SLOPE_ERROR)
-        .max(LEAST_SLOPE_CORRECTION);
-    let moved =
-        signal - weight * of_spend * sign(spend) - (1.0 - weight) * of_slope * sign(slope);
+    let of_slope =
+        (FULL_CORRECTION * slope.abs().min(1.0) / FULL_SLOPE_ERROR).max(LEAST_SLOPE_CORRECTION);
+    let moved = signal - weight * of_spend * sign(spend) - (1.0 - weight) * of_slope * sign(slope);
     moved.clamp(LEAST, 1.0)
 }
 
