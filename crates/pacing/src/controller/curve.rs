@@ -158,7 +158,8 @@ impl Profile {
         Self { before, window: window.clone() }
     }
 
-    /// The sum of parts, each in its own window: an account over its active campaigns.
+    /// The sum of parts in money, each in its own window: an account over those of its campaigns
+    /// that can still spend.
     pub fn sum<'a>(parts: impl IntoIterator<Item = &'a Profile>) -> Self {
         let closed = Window::counted([0; SLOTS_PER_DAY]);
         let mut total = Self { before: [0.0; SLOTS_PER_DAY + 1], window: closed };
@@ -169,6 +170,13 @@ impl Profile {
             }
         }
         total
+    }
+
+    /// The same shape with another level. A new entity's profile holds shares of the week; by its
+    /// learned level ([`super::rate::Reading::day_factor`]) it can join others in a sum.
+    #[must_use]
+    pub fn scaled(&self, factor: f64) -> Self {
+        Self { before: self.before.map(|sum| sum * factor), window: self.window.clone() }
     }
 
     /// The open minutes.
@@ -285,6 +293,7 @@ mod tests {
         assert_eq!(sum.window(), &hours(9, 20));
         assert_eq!(sum.total(), 48.0);
         assert_eq!(sum.between(11.0 * 3_600.0, 12.0 * 3_600.0), 8.0);
+        assert_eq!(sum.scaled(0.5).total(), 24.0);
     }
 
     #[test]

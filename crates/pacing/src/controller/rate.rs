@@ -1,7 +1,8 @@
 //! The controller: the admission rate of one entity, every five seconds (section 3).
 //!
 //! ```text
-//! track = (C(t+h) − S − I) / D̂(t, t+h)      what the curve leaves for the horizon h
+//! track = (C(t+h) − C(t)) / D̂ + (C(t) − S − I) / max(D̂, D̂_min),  D̂ = D̂(t, t+h)
+//!                                           what the curve leaves for the horizon h
 //! rest  = (C(end) − S − I) / D̂(t, end)      what the day leaves for its rest
 //! p     = clip((1 − β)·max(track, rest/3) + β·rest, p_min, 1),   β = ¼, smoothed over 5 min
 //! ```
@@ -11,6 +12,9 @@
 //! feedback lag below h/e. There is no integrator, hence no wind-up, and no division by spend.
 //!
 //! Beyond the design, and why:
+//! * D̂_min, half of what an average stretch of that length brings, under the error alone. Where
+//!   little demand lies ahead (night, a gap in the day) a small error would ask for all or nothing;
+//!   it is corrected when demand is back. With D̂ above it, `track` is the design's law.
 //! * The quarter of `rest`. It yields to a flash crowd (the traffic-proportional ideal spends more
 //!   in it; the plan alone does not), and it is a floor in proportion to the money: after an
 //!   overshoot `track` is 0 for a while and `rest` keeps some delivery, so there is no black-out.
@@ -23,7 +27,8 @@
 //!   opportunities is 80 charges, more than a small budget has.
 //! * The latch counts the demand beyond the horizon at four fifths. When the money is nearly enough
 //!   what is not taken now may never be asked for again; demand that comes after all is throttled
-//!   later. Where the forecast was a tenth too high, a budget of 1.05 × demand lost 1.2 % without it.
+//!   later. Without it a budget of 1.05 × demand lost 1.2 % where days differ by 8 % from their
+//!   forecast, with it 0.1 %.
 //! * Where the target is few charges (R-137) the rate is 0 while more than 0.7 of a charge is ahead
 //!   of the curve, and near the limit until 0.7 of one is due: the law alone is off by two thirds of
 //!   a charge and so would end one day in six before 23:00.
@@ -77,6 +82,9 @@ const NEAR_SECONDS: f64 = 7_200.0;
 const NEAR_PRIOR_OPPORTUNITIES: f64 = 100.0;
 /// Average hours that shrink the far demand factor.
 const FAR_PRIOR_HOURS: f64 = 6.0;
+/// An error is corrected as if at least this share of the average demand lay ahead: at night, or
+/// where none was ever seen, the smallest error would swing the rate between its ends.
+const GAIN_FLOOR: f64 = 0.5;
 /// Demand is never taken below this share of one charge.
 const DEMAND_FLOOR_CHARGES: f64 = 0.25;
 
@@ -251,6 +259,8 @@ struct Ahead {
     horizon_end: f64,
     near: f64,
     rest: f64,
+    /// An error is not divided by less demand than this.
+    least_gain: f64,
     factor: f64,
     /// Whether anything is known of the level.
     known: bool,
@@ -319,10 +329,11 @@ impl Pacer {
             self.latched = false;
             return (RATE_UNKNOWN, Why::WarmStart);
         }
-        let track = (reading.due_ahead - committed) / ahead.near;
+        let forward = (reading.due_ahead - reading.due) / ahead.near;
+        let track = forward + (reading.due - committed) / ahead.near.max(ahead.least_gain);
         let rest = left / ahead.rest;
         self.latch(first, left / (ahead.near + FAR_CERTAIN * (ahead.rest - ahead.near)));
-        if now >= end {
+        if !plan.profile.window().is_open(now) {
             return (rest.clamp(0.0, 1.0), Why::Closed);
         }
         if self.latched {
@@ -425,7 +436,9 @@ impl Pacer {
         let (factor, far_factor, known) = self.factors(plan, totals);
         let floor = (DEMAND_FLOOR_CHARGES * plan.charge).max(1.0);
         let near = (factor * near).max(floor);
-        Ahead { horizon_end, near, rest: near + far_factor * far, factor, known }
+        let average = plan.profile.average_hour() * (horizon_end - now) / 3_600.0;
+        let least_gain = factor * average * GAIN_FLOOR;
+        Ahead { horizon_end, near, rest: near + far_factor * far, least_gain, factor, known }
     }
 
     /// Factors of near and far demand, and whether the level is known.

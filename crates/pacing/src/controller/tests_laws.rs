@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::curve::{Mode, Profile, Window};
+use super::hierarchy::{self, Share};
 use super::rate::{Base, DayPlan, Pacer, RATE_UNKNOWN, Totals, Why};
 use super::tests_support::{PRICE, as_forecast, day, plan, scaled, web_day};
 use super::{SLOTS_PER_DAY, TICK_SECONDS};
@@ -154,6 +155,22 @@ fn a_restarted_replica_goes_on_where_the_others_are() {
 fn a_pacer_is_small() {
     assert!(size_of::<Pacer>() <= 96, "{} bytes", size_of::<Pacer>());
     assert!(size_of::<DayPlan>() <= 1_536, "{} bytes", size_of::<DayPlan>());
+}
+
+#[test]
+fn a_tick_allocates_nothing() {
+    let plan = forty_thousand();
+    let mut pacer = Pacer::new();
+    let mut shares: Vec<Share> =
+        (1..200).map(|n| Share { rate: 1.0 / f64::from(n), demand: 9.0, weight: 1.0 }).collect();
+    let counted = allocation_counter::measure(|| {
+        for tick in 0..100 {
+            let second = f64::from(tick) * TICK_SECONDS;
+            let reading = pacer.tick(second, &plan, &as_forecast(&plan, second, 0.0));
+            assert!(hierarchy::ceiling(&mut shares, reading.rate) > 0.0);
+        }
+    });
+    assert_eq!(counted.count_total, 0);
 }
 
 fn any_plan() -> impl Strategy<Value = DayPlan> {

@@ -8,7 +8,9 @@ use super::rate::{DayPlan, Pacer};
 use super::simulate::{self, Charging, Day, DayRun, World};
 use super::tests_support::{MINUTES, PRICE, day, mean, plan, scaled, web_day, world};
 
-const DAYS: usize = 7;
+/// Days of a world: few, for the evaluation runs hundreds.
+const DAYS: usize = 3;
+const WEEK: usize = 7;
 
 /// Days of one world under one plan, the budget a share of what is expected.
 fn days(world: &World, share: f64, change: impl Fn(&mut DayPlan)) -> Vec<DayRun> {
@@ -106,7 +108,7 @@ fn r_137_thirty_charges_a_day_are_spread() {
 
 #[test]
 fn late_clicks_do_not_pass_the_limit() {
-    let clicks = World { charging: Charging::clicks(0.05), ..world(40_000.0, 20, 51) };
+    let clicks = World { charging: Charging::clicks(0.05), ..world(40_000.0, 5, 51) };
     let mut runs = days(&clicks, 0.3, |_| ());
     runs.extend(days(&clicks, 0.9, |_| ()));
     for run in &runs {
@@ -131,6 +133,32 @@ fn a_window_is_used_to_its_last_minute() {
     }
 }
 
+/// Where no demand lies ahead, an error in what is spent asks for neither all nor nothing.
+#[test]
+fn a_break_in_the_day_swings_nothing() {
+    let mut world = world(40_000.0, 3, 65);
+    let mut demand = web_day();
+    demand[52..68].fill(0.0);
+    for (minute, opportunities) in world.opportunities.iter_mut().enumerate() {
+        if demand[minute % MINUTES / 15] == 0.0 {
+            *opportunities = 0.0;
+        }
+    }
+    let total: f64 = (0..MINUTES).map(|minute| world.expected(minute)).sum();
+    let lunch = Window::of(|minute| !(13 * 60..17 * 60).contains(&minute));
+    for window in [Window::all(), lunch] {
+        let runs = days(&world, 0.3, |plan| {
+            plan.profile = Profile::new(&scaled(&demand, total), &window);
+        });
+        for run in &runs {
+            for (minute, at) in run.minutes[..1_395].iter().zip(0..) {
+                assert!((0.1..0.5).contains(&minute.rate), "{} at minute {at}", minute.rate);
+            }
+            assert!(run.summary.utilisation > 0.995, "{:?}", run.summary);
+        }
+    }
+}
+
 #[test]
 fn modes_do_what_they_say() {
     let spent_by = |mode: Mode, minute: usize| {
@@ -147,7 +175,7 @@ fn modes_do_what_they_say() {
 /// The week of ..R-135 with the plan re-solved at midnight.
 #[test]
 fn a_week_is_spent_within_its_pot_and_caps() {
-    let mut world = world(10_000.0, DAYS, 81);
+    let mut world = world(10_000.0, WEEK, 81);
     for minute in &mut world.opportunities[5 * MINUTES..] {
         *minute *= 0.5;
     }
@@ -156,7 +184,7 @@ fn a_week_is_spent_within_its_pot_and_caps() {
     let planned = |number: usize, spent: &[f64]| {
         let left = week - spent.iter().sum::<f64>();
         let room = |day| DayRoom { cap: 1.3 * b, demand: demand(day) };
-        let rooms: Vec<_> = (number..DAYS).map(room).collect();
+        let rooms: Vec<_> = (number..WEEK).map(room).collect();
         let ceiling = left.min(1.3 * b);
         let target = water_fill(&rooms, left).today(ceiling);
         let slots = scaled(&web_day(), demand(number));
@@ -167,7 +195,7 @@ fn a_week_is_spent_within_its_pot_and_caps() {
     let all: f64 = spent.iter().sum();
     assert!(all <= week && all > 0.99 * week, "{all} of {week}");
     assert!(spent.iter().all(|day| *day <= 1.3 * b));
-    let rates: Vec<f64> = (0..DAYS).map(|day| spent[day] / demand(day)).collect();
+    let rates: Vec<f64> = (0..WEEK).map(|day| spent[day] / demand(day)).collect();
     assert!(rates.iter().all(|rate| (rate / rates[0] - 1.0).abs() < 0.05), "one rate: {rates:?}");
 }
 

@@ -11,7 +11,7 @@
 //! Holds that may cost nothing (π < 1) count with their margin ([`super::inflight`]), aged by the
 //! delay's own survival curve.
 //!
-//! Cost: about 3 ms for a day of 40 000 opportunities in release, 0.2 MB; nothing is kept per
+//! Cost: about 4 ms for a day of 40 000 opportunities in release, 0.2 MB; nothing is kept per
 //! opportunity.
 //!
 //! Not here: several entities at once (the evaluation ticks several [`Day`]s side by side), several
