@@ -3,7 +3,7 @@
 use super::{
     rivals::{DAY, DayFacts},
     series::MINUTES,
-    trial::TrialDay,
+    trial::{DEAREST, PRICE, TrialDay},
     world::Record,
 };
 
@@ -25,7 +25,8 @@ pub(crate) struct Measured {
     pub(crate) rmse_plan: f64,
     /// The demand was more than the limit.
     pub(crate) throttled: bool,
-    /// Throttled, and the limit was hit before 23:00.
+    /// Throttled, and the limit stopped it before 23:00 although more than the dearest charge was still
+    /// due on the hindsight curve: money comes in charges, and the last one has to fall somewhere.
     pub(crate) early: bool,
     /// Share of the day's demand that came after an early stop.
     pub(crate) dark: f64,
@@ -43,9 +44,13 @@ impl Measured {
         let reachable = limit.min(demand).max(1) as f64;
         let end = day.facts.profile.window().end_second().min(record.last);
         let throttled = demand > limit;
-        let early = throttled && record.hit.is_some_and(|at| at < EARLY.min(end - 3_600.0));
+        let after = |at: f64| 1.0 - at_minute(&record.demand, at) / demand.max(1) as f64;
+        let early = throttled
+            && record.hit.is_some_and(|at| {
+                at < EARLY.min(end - 3_600.0) && after(at) * limit as f64 > DEAREST * PRICE
+            });
         let dark = match record.hit {
-            Some(at) if early => 1.0 - at_minute(&record.demand, at) / demand.max(1) as f64,
+            Some(at) if early => after(at),
             Some(_) | None => 0.0,
         };
         let hit = record.hit.map_or(MINUTES, |at| (at / 60.0) as usize);
@@ -173,27 +178,32 @@ mod tests {
     use super::*;
     use crate::eval::{rivals::samples::even_day, trial::Opportunity};
 
-    /// A thousand opportunities of price 1, one every 86.4 s, and a limit of 300.
+    fn money(charges: f64) -> i64 {
+        (charges * PRICE) as i64
+    }
+
+    /// A thousand opportunities of the usual price, one every 86.4 s, and a limit of 300.
     fn day() -> TrialDay {
         let opportunities = (0..1_000)
             .map(|index| Opportunity {
                 at: f64::from(index) * 86.4,
                 coin: 0.0,
-                price: 1,
+                price: PRICE as i64,
                 charged_after: Some(0.0),
             })
             .collect();
-        TrialDay { facts: even_day(), limit: 300, opportunities, change: None, probability: 1.0 }
+        let limit = money(300.0);
+        TrialDay { facts: even_day(), limit, opportunities, change: None, probability: 1.0 }
     }
 
     fn record(spent: impl Fn(f64) -> f64, hit: Option<f64>) -> Record {
         let share = |minute: usize| (minute as f64 + 1.0) / 1_440.0;
-        let charged: Vec<i64> = (0..MINUTES).map(|minute| spent(share(minute)) as i64).collect();
+        let charged: Vec<i64> = (0..MINUTES).map(|minute| money(spent(share(minute)))).collect();
         Record {
             spent: *charged.last().unwrap(),
             charged,
             rate: vec![0.3; MINUTES],
-            demand: (0..MINUTES).map(|minute| (1_000.0 * share(minute)) as i64).collect(),
+            demand: (0..MINUTES).map(|minute| money(1_000.0 * share(minute))).collect(),
             late: 0,
             hit,
             last: 86_313.6,
@@ -220,14 +230,26 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_before_the_last_charge_is_none() {
+        let mut day = day();
+        day.limit = money(1.4);
+        let measured = Measured::of(&day, &record(|share| share.min(1.0), Some(79_200.0)));
+        assert!(measured.throttled && !measured.early, "{measured:?}");
+    }
+
+    #[test]
     fn a_raised_budget_begins_a_new_curve_where_the_old_one_was() {
         let mut day = day();
-        day.change =
-            Some(crate::eval::trial::Change { second: 43_200.0, facts: even_day(), limit: 500 });
+        day.change = Some(crate::eval::trial::Change {
+            second: 43_200.0,
+            facts: even_day(),
+            limit: money(500.0),
+        });
         let curve = ideal(&day, &record(|share| 300.0 * share, None));
-        assert!((curve[719] - 150.0).abs() < 0.5, "{}", curve[719]);
-        assert!((curve[1_439] - 500.0).abs() < 1e-9);
-        assert!((curve[1_079] - 325.0).abs() < 0.5, "{}", curve[1_079]);
+        for (minute, charges) in [(719, 150.0), (1_079, 325.0), (1_439, 500.0)] {
+            let due = curve[minute] / PRICE;
+            assert!((due - charges).abs() < 0.5, "minute {minute}: {due}");
+        }
     }
 
     #[test]

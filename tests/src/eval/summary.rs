@@ -165,7 +165,7 @@ pub(crate) fn figures(
         ),
         figure(
             "early_stop_share",
-            "throttled days of all scenarios that the limit ended before 23:00",
+            "throttled days of all scenarios that the limit ended before 23:00 with a charge still due",
             one(early),
             AtMost(0.005),
         ),

@@ -23,6 +23,9 @@ use super::{
 /// The usual price of a charge in micro-units: ten units of money.
 pub(crate) const PRICE: f64 = 10_000_000.0;
 
+/// The dearest charge over the usual one; the cheapest costs as much less.
+pub(crate) const DEAREST: f64 = 1.5;
+
 /// Opportunities a day of the platform whose shape is the prior.
 const PLATFORM: f64 = 40_000.0;
 
@@ -220,7 +223,7 @@ fn arrivals(
             let opportunity = Opportunity {
                 at,
                 coin: random.unit(),
-                price: (PRICE * (0.5 + random.unit())) as i64,
+                price: (PRICE * (DEAREST - random.unit())) as i64,
                 charged_after: charged_after(scenario.charging, random),
             };
             if window.is_open(at) {
