@@ -84,10 +84,10 @@ fn a_day(series: &[Series]) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn table<'a>(
-    results: &'a [Results],
+fn table(
+    results: &[Results],
     figure: impl Fn(&Measured) -> f64 + Copy,
-) -> (Vec<&'a str>, Vec<(&'a str, Vec<f64>)>) {
+) -> (Vec<&str>, Vec<(&str, Vec<f64>)>) {
     let columns = Contestant::ALL.into_iter().map(Contestant::title).collect();
     let rows = results.iter().map(|results| {
         let values = Contestant::ALL.into_iter().map(|one| results.mean(one, figure)).collect();
