@@ -40,6 +40,12 @@ bench: setup ## Measure against the references; writes target/bench/summary.json
 	@cargo bench -q -p adspend-pacing --bench decision --no-run
 	@target/release/bench
 
+.PHONY: eval
+eval: setup ## Compare pacing with published rules on recorded traffic; writes target/eval and tests/eval
+	@tests/eval/fetch.py || echo 'eval: going on with what is there'
+	@cargo build -q --release -p e2e --bin eval
+	@target/release/eval
+
 # `--bins --tests` in one go: alone, the programs would be built with other features of the same
 # dependencies than the tests, and everything twice. The log is summed up because a workspace ends in
 # one result line per test binary.

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod eval;
 pub mod lock;
 pub mod processes;
 pub mod provider;

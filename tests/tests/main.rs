@@ -7,6 +7,7 @@ mod chaos;
 mod contract;
 mod demo;
 mod deploy;
+mod eval;
 mod examples;
 mod readme;
 mod tidy;

@@ -1,0 +1,75 @@
+//! Ours: the production controller behind the trait that the rivals share.
+
+use adspend_pacing::controller::{
+    curve::Mode,
+    few::{self, Accumulator},
+    rate::{Base, DayPlan, Pacer, Totals},
+};
+
+use super::rivals::{Controller, DayFacts, View};
+
+/// One campaign's production pacer.
+#[derive(Debug, Default)]
+pub(crate) struct Adspend {
+    pacer: Pacer,
+    plan: Option<DayPlan>,
+    few: Option<Accumulator>,
+}
+
+fn totals(plan: &DayPlan, view: &View) -> Totals {
+    let seen = (view.now - view.lag).max(0.0);
+    Totals {
+        charged: view.charged,
+        in_flight: view.in_flight,
+        margin: view.margin,
+        offered: view.offered,
+        expected: plan.profile.until(seen),
+        opportunities: view.opportunities,
+        seen_seconds: plan.profile.window().open_seconds_until(seen),
+        feedback_lag_seconds: view.lag,
+    }
+}
+
+impl Adspend {
+    /// for few charges a count in place of a coin. Kept where it was already counting.
+    fn choose(&mut self, facts: &DayFacts) {
+        let is_few = few::is_few(facts.target, facts.charge);
+        self.few = is_few.then(|| self.few.unwrap_or_default());
+    }
+}
+
+impl Controller for Adspend {
+    fn begin(&mut self, facts: &DayFacts) {
+        self.choose(facts);
+        self.plan = Some(DayPlan {
+            day: facts.day,
+            target: facts.target,
+            ceiling: facts.limit,
+            profile: facts.profile.clone(),
+            mode: Mode::Traffic,
+            level_known: facts.level_known,
+            charge: facts.charge,
+            base: Base::default(),
+        });
+    }
+
+    fn change(&mut self, facts: &DayFacts, view: &View) {
+        self.choose(facts);
+        if let Some(plan) = &mut self.plan {
+            let totals = totals(plan, view);
+            plan.change(view.now, facts.target, facts.limit, &totals);
+        }
+    }
+
+    fn tick(&mut self, view: &View) -> f64 {
+        let Some(plan) = &self.plan else { return 0.0 };
+        self.pacer.tick(view.now, plan, &totals(plan, view)).rate
+    }
+
+    fn admits(&mut self, rate: f64, coin: f64) -> bool {
+        match &mut self.few {
+            Some(accumulator) => accumulator.admits(rate),
+            None => coin < rate,
+        }
+    }
+}
