@@ -76,6 +76,8 @@ pub(crate) struct Cell {
     pub(crate) ceiling: Ceiling,
     /// The highest of the day that the service told.
     pub(crate) told: Ceiling,
+    /// What the service meant the day to spend, in the end.
+    pub(crate) target_micros: Option<i64>,
     /// Reserved and not reported, plus the prices of what was reported.
     used_micros: i64,
     pub(crate) highest_micros: i64,
@@ -203,6 +205,11 @@ impl Book {
             (Ceiling::Unknown, Some(limit)) => Ceiling::Micros(limit),
             (Ceiling::Micros(before), Some(limit)) => Ceiling::Micros(before.max(limit)),
         };
+    }
+
+    /// What the service meant the day to spend.
+    pub(crate) fn target(&mut self, who: Who, day: Day, micros: Option<i64>) {
+        self.cells.entry((who, day)).or_default().target_micros = micros;
     }
 
     /// The cell of an account or a campaign on a day.

@@ -5,7 +5,7 @@
 //! the calls in `office`, `clerk` and `marketing`) does what people do, `bank` writes what banks write,
 //! `mailbox` reads the mail; `replay` (with `agenda`, `calls` and `fleet`) is the ad servers' traffic; `book` is
 //! the driver's own record, `watch` and `ceilings` add the limits to it, and `checks` holds it
-//! against what the services say; `table` and `summary` tell.
+//! against what the services say; `table`, `curve` and `summary` tell.
 //!
 //! Deliberately not here: any look into the services' databases.
 
@@ -17,6 +17,7 @@ mod ceilings;
 mod checks;
 mod clerk;
 mod credit;
+mod curve;
 mod events;
 mod fleet;
 mod funds;
@@ -202,11 +203,19 @@ pub async fn run(options: &Options, data: &Path) -> Result<Summary, Failure> {
     traffic(options, &mut story, &mut stack, &record, &events).await?;
 
     by_the_rules(&record, &story.seen);
-    println!("\n{}", table::table(&record.book()));
     // Before we ask that service ourselves, and before it starts again.
     let billing_calls = metrics::calls(metrics, "adspend.billing.v1.HoldService").await?;
     let days = record.book().days();
     let told = checks::told(&fleet, &days).await?;
+    for (who, day, state) in &told {
+        let target = state.reading.as_ref().and_then(|reading| reading.target_micros);
+        record.book().target(*who, *day, target);
+    }
+    println!("\n{}", table::table(&record.book()));
+    let courses = curve::ask(&fleet, options.first, options.last).await?;
+    let plot = options.folder.join("week.svg");
+    curve::plot(&courses, &record.book(), &days, &plot)?;
+    println!("the curve of the week is in {}", plot.display());
     let clock = afterwards(&mut stack, &clock).await?;
     story.clock = &clock;
     story.month_end(&options.folder.join("documents")).await?;
@@ -228,6 +237,7 @@ pub async fn run(options: &Options, data: &Path) -> Result<Summary, Failure> {
         seen: &seen,
         outcome,
         letters: sink.taken().len(),
+        distance_from_curve: curve::distance(&courses),
         replicas,
         clock_speed: options.speed,
         wall_seconds: began.elapsed().as_secs_f64(),

@@ -68,6 +68,9 @@ pub struct Summary {
     pub top_ups: TopUps,
     /// The deferred invoice that went overdue and was repaid.
     pub deferred_invoice: Option<Deferred>,
+    /// How far what was charged lay from what was due, every five minutes: root mean square in shares of a
+    /// day's target, mean over all that have a budget.
+    pub distance_from_curve: Option<f64>,
     /// Letters that the SMTP server took.
     pub letters: usize,
     /// The month's documents, as PDF in `target/demo/documents`.
@@ -97,6 +100,7 @@ pub(crate) struct Findings<'a> {
     pub(crate) seen: &'a Seen,
     pub(crate) outcome: Outcome,
     pub(crate) letters: usize,
+    pub(crate) distance_from_curve: Option<f64>,
     pub(crate) replicas: usize,
     pub(crate) clock_speed: u32,
     pub(crate) wall_seconds: f64,
@@ -142,6 +146,7 @@ impl Summary {
             top_ups: findings.seen.top_ups,
             deferred_invoice: findings.seen.credit.clone(),
             letters: findings.letters,
+            distance_from_curve: findings.distance_from_curve,
             documents: findings.seen.papers.clone(),
             failed_calls: count(&counters.failed_calls),
             repeated_items: count(&counters.repeated_items),
@@ -233,6 +238,7 @@ mod tests {
                 ..Outcome::default()
             },
             letters: 0,
+            distance_from_curve: Some(0.01),
             replicas: 3,
             clock_speed: 1,
             wall_seconds: 1.0,

@@ -55,8 +55,8 @@ fn heading(who: Who) -> String {
         }
     };
     format!(
-        "\n{name:<22}{:>10}{:>7}{:>10}{:>10}{:>8}  denied\n",
-        "limit", "asked", "admitted", "charged", "late"
+        "\n{name:<22}{:>10}{:>10}{:>10}{:>7}{:>10}{:>8}  denied\n",
+        "limit", "target", "charged", "asked", "admitted", "late"
     )
 }
 
@@ -66,15 +66,16 @@ fn row(day: Day, cell: &Cell) -> String {
         Ceiling::NoLimit => "-".to_owned(),
         Ceiling::Micros(micros) => roubles(micros),
     };
+    let target = cell.target_micros.map_or_else(|| "-".to_owned(), roubles);
     let late = if cell.late == 0 { String::new() } else { roubles(cell.late_micros) };
     let denied: Vec<_> =
         cell.denied.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
     format!(
-        "  {:<20}{limit:>10}{:>7}{:>10}{:>10}{late:>8}  {}\n",
+        "  {:<20}{limit:>10}{target:>10}{:>10}{:>7}{:>10}{late:>8}  {}\n",
         day.date().format("%a %d %b").to_string(),
+        roubles(cell.charged_micros),
         cell.opportunities,
         cell.admitted,
-        roubles(cell.charged_micros),
         denied.join(", ")
     )
 }
@@ -112,12 +113,13 @@ mod tests {
         let (price_micros, late, counted) = (500_000, false, true);
         book.charged(Charged { campaign: 0, day, price_micros, late, counted });
         book.rule(Who::Campaign(0), day, Ceiling::Micros(390_000_000));
+        book.target(Who::Campaign(0), day, Some(300_000_000));
         let text = table(&book);
         let row = text.lines().find(|line| line.contains("390.00")).unwrap();
         let words: Vec<_> = row.split_whitespace().collect();
         assert_eq!(
             words,
-            ["Mon", "25", "Nov", "390.00", "2", "1", "0.50", "CAMPAIGN_DAY_LIMIT", "1"]
+            ["Mon", "25", "Nov", "390.00", "300.00", "0.50", "2", "1", "CAMPAIGN_DAY_LIMIT", "1"]
         );
         assert!(text.contains("account atelier"));
     }

@@ -109,7 +109,7 @@ pub(crate) fn run(calm: &Scenario, series: &[Series], size: Size) -> Vec<MixResu
             let day = |index: usize| {
                 let scenario = Scenario {
                     opportunities_per_day: demand[index].max(OPPORTUNITIES),
-                    budget: Budget::OfUsual(1.0),
+                    budget: Budget::Usual(1.0),
                     days: 1,
                     ..calm.clone()
                 };

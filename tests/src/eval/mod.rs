@@ -23,7 +23,7 @@ mod contest;
 mod hierarchy;
 mod metrics;
 mod ours;
-mod plot;
+pub(crate) mod plot;
 mod plots;
 mod random;
 mod report;

@@ -47,7 +47,7 @@ impl Frame {
     }
 }
 
-fn open(width: f64, height: f64) -> String {
+pub(crate) fn open(width: f64, height: f64) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
          viewBox=\"0 0 {width} {height}\" font-family=\"Helvetica, Arial, DejaVu Sans, sans-serif\" \
@@ -56,13 +56,13 @@ fn open(width: f64, height: f64) -> String {
     )
 }
 
-fn text(svg: &mut String, x: f64, y: f64, anchor: &str, words: &str) {
+pub(crate) fn text(svg: &mut String, x: f64, y: f64, anchor: &str, words: &str) {
     let words = words.replace('&', "&amp;").replace('<', "&lt;");
     let _ =
         writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>");
 }
 
-fn heading(svg: &mut String, x: f64, y: f64, words: &str) {
+pub(crate) fn heading(svg: &mut String, x: f64, y: f64, words: &str) {
     let words = words.replace('&', "&amp;").replace('<', "&lt;");
     let _ = writeln!(
         svg,
@@ -70,7 +70,7 @@ fn heading(svg: &mut String, x: f64, y: f64, words: &str) {
     );
 }
 
-fn vertical_text(svg: &mut String, x: f64, y: f64, words: &str) {
+pub(crate) fn vertical_text(svg: &mut String, x: f64, y: f64, words: &str) {
     let _ = writeln!(
         svg,
         "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\" \
@@ -78,7 +78,7 @@ fn vertical_text(svg: &mut String, x: f64, y: f64, words: &str) {
     );
 }
 
-fn rule(svg: &mut String, from: (f64, f64), to: (f64, f64), colour: &str, width: f64) {
+pub(crate) fn rule(svg: &mut String, from: (f64, f64), to: (f64, f64), colour: &str, width: f64) {
     let _ = writeln!(
         svg,
         "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{colour}\" \

@@ -13,11 +13,11 @@ pub(crate) enum Charging {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Budget {
     /// Of what an average day of the past four weeks would have cost in full.
-    OfUsual(f64),
+    Usual(f64),
     /// Of what this very day will cost in full. The limit only; no forecast knows it.
-    OfDay(f64),
+    ThisDay(f64),
     /// Of that or of its forecast, whichever is more.
-    OfMost(f64),
+    Most(f64),
 }
 
 /// What a campaign without history is thought to be like.
@@ -64,7 +64,7 @@ impl Scenario {
             Charging::Clicks { probability } => probability,
         };
         let share = match self.budget {
-            Budget::OfUsual(share) | Budget::OfDay(share) | Budget::OfMost(share) => share,
+            Budget::Usual(share) | Budget::ThisDay(share) | Budget::Most(share) => share,
         };
         self.opportunities_per_day * charged * share < 100.0
     }
@@ -75,7 +75,7 @@ const CALM: Scenario = Scenario {
     title: "calm",
     about: "40 000 opportunities a day, charged at once, a budget for 30 % of them",
     opportunities_per_day: 40_000.0,
-    budget: Budget::OfUsual(0.3),
+    budget: Budget::Usual(0.3),
     charging: Charging::AtOnce,
     forecast_factor: 1.0,
     lag: 0.0,
@@ -152,7 +152,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             name: "all_traffic",
             title: "money for all",
             about: "a limit of 1.05 times what the day is forecast to cost and will cost in full",
-            budget: Budget::OfMost(1.05),
+            budget: Budget::Most(1.05),
             ..CALM
         },
         Scenario {
@@ -160,7 +160,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             title: "money for all, unforeseen",
             about: "a limit of 1.05 times what the day will cost; where more was forecast, nobody knows \
                     that it is enough",
-            budget: Budget::OfDay(1.05),
+            budget: Budget::ThisDay(1.05),
             ..CALM
         },
         Scenario {
@@ -168,7 +168,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             title: "late clicks",
             about: "impressions, 2.5 % are clicked: after a minute (median), 3 % of these after 20 to \
                     40; a budget of 500 clicks of 1 000",
-            budget: Budget::OfUsual(0.5),
+            budget: Budget::Usual(0.5),
             charging: Charging::Clicks { probability: 0.025 },
             ..CALM
         },
@@ -191,7 +191,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             name: "dayparting",
             title: "09:00 to 18:00 only",
             about: "a schedule of nine hours; the budget is 15 % of a whole day",
-            budget: Budget::OfUsual(0.15),
+            budget: Budget::Usual(0.15),
             hours: Some((9, 18)),
             ..CALM
         },

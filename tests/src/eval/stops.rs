@@ -42,7 +42,7 @@ pub(crate) fn run(base: &Scenario, series: &[Series], size: Size) -> Vec<StopRes
         let probability = 0.025;
         let scenario = Scenario {
             opportunities_per_day: 2.0 * clicks / probability,
-            budget: Budget::OfUsual(0.5),
+            budget: Budget::Usual(0.5),
             charging: Charging::Clicks { probability },
             ..base.clone()
         };

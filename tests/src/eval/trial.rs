@@ -253,9 +253,9 @@ fn charged_after(charging: Charging, random: &mut Random) -> Option<f64> {
 
 fn set_budget(day: &mut TrialDay, scenario: &Scenario, usual: f64) {
     let limit = match scenario.budget {
-        Budget::OfUsual(share) => share * usual,
-        Budget::OfDay(share) => share * day.demand() as f64,
-        Budget::OfMost(share) => share * day.facts.profile.total().max(day.demand() as f64),
+        Budget::Usual(share) => share * usual,
+        Budget::ThisDay(share) => share * day.demand() as f64,
+        Budget::Most(share) => share * day.facts.profile.total().max(day.demand() as f64),
     };
     let set = |facts: &mut DayFacts, limit: f64| {
         facts.limit = limit.floor();
