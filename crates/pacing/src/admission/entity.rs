@@ -45,23 +45,22 @@ pub struct Entity {
     /// What share of opportunities is let through.
     pub rate: Rate,
     tenant_no: AtomicU32,
-    pub(crate) seat: u32,
+    /// The chance of a charge where the caller names none.
+    chance_ppm: AtomicU32,
     /// Offered demand, before any limit or coin: for the sizes of slices and the controller.
     demand_micros: AtomicU64,
     demand_count: AtomicU64,
-    /// What of the prices is expected to be charged, of all that was offered and of what was
-    /// admitted.
-    offered_micros: AtomicU64,
-    admitted_micros: AtomicU64,
-    admitted_count: AtomicU64,
-    /// The chance of a charge where the caller names none.
-    chance_ppm: AtomicU32,
     /// The number of its account.
     pub account_no: i64,
     /// Its own number.
     pub campaign_no: i64,
     /// Two places, so that a new slice is open before the old one is closed.
     slices: [Slice; 2],
+    /// What of the prices is not expected to be charged, of what was offered and of what was
+    /// admitted: touched only where a chance is below 1.
+    offered_discount: AtomicU64,
+    admitted_discount: AtomicU64,
+    pub(crate) seat: u32,
     hours: ArcSwapOption<Hours>,
     /// Counts changes of standing and hours.
     version: AtomicU32,
@@ -91,7 +90,7 @@ pub struct Offer {
     /// Expected charges of those that were admitted.
     pub admitted_micros: u64,
     /// Their number.
-    pub admitted_count: u64,
+    pub admitted_count: u32,
 }
 
 /// A chance of 1 in parts of a million.
@@ -119,9 +118,8 @@ impl Entity {
             called: AtomicBool::new(false),
             demand_micros: AtomicU64::new(0),
             demand_count: AtomicU64::new(0),
-            offered_micros: AtomicU64::new(0),
-            admitted_micros: AtomicU64::new(0),
-            admitted_count: AtomicU64::new(0),
+            offered_discount: AtomicU64::new(0),
+            admitted_discount: AtomicU64::new(0),
             chance_ppm: AtomicU32::new(CERTAIN_PPM),
             least_unmet: AtomicI64::new(i64::MAX),
             most_unmet: AtomicI64::new(0),
@@ -203,27 +201,32 @@ impl Entity {
         self.has_hours.store(any, Ordering::Release);
     }
 
-    /// Counts an opportunity that was asked for the first time.
-    pub(super) fn count_demand(&self, price_micros: i64, expected_micros: u64) {
+    /// Counts an opportunity that was asked for the first time; `discount_micros` is what of its
+    /// price is not expected to be charged.
+    pub(super) fn count_demand(&self, price_micros: i64, discount_micros: u64) {
         self.demand_micros.fetch_add(price_micros.unsigned_abs(), Ordering::Relaxed);
         self.demand_count.fetch_add(1, Ordering::Relaxed);
-        self.offered_micros.fetch_add(expected_micros, Ordering::Relaxed);
-    }
-
-    /// Counts an admission.
-    pub(super) fn count_admission(&self, expected_micros: u64) {
-        self.admitted_micros.fetch_add(expected_micros, Ordering::Relaxed);
-        self.admitted_count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// What a price is expected to come to, by the caller's chance or by what is usual here.
-    pub(super) fn expected(&self, price_micros: i64, chance_ppm: Option<u32>) -> u64 {
-        let chance = chance_ppm.unwrap_or_else(|| self.chance_ppm.load(Ordering::Relaxed));
-        if chance >= CERTAIN_PPM {
-            return price_micros.unsigned_abs();
+        if discount_micros > 0 {
+            self.offered_discount.fetch_add(discount_micros, Ordering::Relaxed);
         }
+    }
+
+    /// Counts an admission; the slice has counted its price.
+    pub(super) fn count_admission(&self, discount_micros: u64) {
+        if discount_micros > 0 {
+            self.admitted_discount.fetch_add(discount_micros, Ordering::Relaxed);
+        }
+    }
+
+    /// What of a price is not expected to be charged, by the caller's chance or by what is usual
+    /// here.
+    pub(super) fn discount(&self, price_micros: i64, chance_ppm: Option<u32>) -> u64 {
+        let chance = chance_ppm.unwrap_or_else(|| self.chance_ppm.load(Ordering::Relaxed));
+        let Some(never) = CERTAIN_PPM.checked_sub(chance).filter(|never| *never > 0) else {
+            return 0;
+        };
         // An estimate for the controller, never part of a limit.
-        (price_micros.unsigned_abs() as f64 * f64::from(chance) * 1e-6) as u64
+        (price_micros.unsigned_abs() as f64 * f64::from(never) * 1e-6) as u64
     }
 
     /// Sets the chance of a charge where the caller names none. For the controller.
@@ -233,11 +236,18 @@ impl Entity {
 
     /// What was offered and admitted so far.
     pub fn offer(&self) -> Offer {
+        let demand = self.demand();
+        let [first, second] = self.slices.each_ref().map(Slice::taken);
         Offer {
-            offered_micros: self.offered_micros.load(Ordering::Relaxed),
-            offered_count: self.demand_count.load(Ordering::Relaxed),
-            admitted_micros: self.admitted_micros.load(Ordering::Relaxed),
-            admitted_count: self.admitted_count.load(Ordering::Relaxed),
+            offered_micros: demand
+                .micros
+                .wrapping_sub(self.offered_discount.load(Ordering::Relaxed)),
+            offered_count: demand.count,
+            admitted_micros: first
+                .0
+                .wrapping_add(second.0)
+                .wrapping_sub(self.admitted_discount.load(Ordering::Relaxed)),
+            admitted_count: first.1.wrapping_add(second.1),
         }
     }
 

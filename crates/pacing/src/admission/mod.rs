@@ -434,15 +434,14 @@ impl View<'_> {
             return Decision::Denied(denial);
         }
         let decision = self.spend(entity, moment, opportunity);
+        let discount = entity.discount(opportunity.max_price_micros, opportunity.chance_ppm);
         if asked == Asked::First {
             // After the slice: a locked instruction before it would wait for the line of the one
             // while the other is not even asked for.
-            let price = opportunity.max_price_micros;
-            entity.count_demand(price, entity.expected(price, opportunity.chance_ppm));
+            entity.count_demand(opportunity.max_price_micros, discount);
         }
         if matches!(decision, Decision::Admitted(_)) {
-            let price = opportunity.max_price_micros;
-            entity.count_admission(entity.expected(price, opportunity.chance_ppm));
+            entity.count_admission(discount);
         }
         decision
     }

@@ -69,6 +69,8 @@ pub struct Slice {
     deadline: AtomicI64,
     low_water: AtomicI64,
     day_no: AtomicI32,
+    /// All that was ever taken here, of any slice; wraps.
+    taken: AtomicU64,
     /// Never reset: unique within any slice as long as a slice has fewer than 2^32 admissions.
     admissions: AtomicU32,
 }
@@ -82,6 +84,7 @@ impl Default for Slice {
             deadline: AtomicI64::new(i64::MIN),
             low_water: AtomicI64::new(0),
             day_no: AtomicI32::new(0),
+            taken: AtomicU64::new(0),
             admissions: AtomicU32::new(0),
         }
     }
@@ -111,6 +114,7 @@ impl Slice {
             match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
                     let admission_no = self.admissions.fetch_add(1, Ordering::Relaxed);
+                    self.taken.fetch_add(price, Ordering::Relaxed);
                     let low = i64::try_from(rest).is_ok_and(|rest| rest < low_water);
                     return Take::Taken { slice_no, admission_no, expires_at_micros, low };
                 }
@@ -148,6 +152,11 @@ impl Slice {
         if word & LEFT_MASK != CLOSED {
             self.word.fetch_add(freed, Ordering::AcqRel);
         }
+    }
+
+    /// How much was ever taken here, and how often; both wrap.
+    pub(super) fn taken(&self) -> (u64, u32) {
+        (self.taken.load(Ordering::Relaxed), self.admissions.load(Ordering::Relaxed))
     }
 
     /// What is left; `None` when closed.

@@ -50,7 +50,8 @@ impl Sums {
         add(&mut self.offered_micros, more(now.offered_micros, before.offered_micros));
         add(&mut self.offered_count, more(now.offered_count, before.offered_count));
         add(&mut self.admitted_micros, more(now.admitted_micros, before.admitted_micros));
-        add(&mut self.admitted_count, more(now.admitted_count, before.admitted_count));
+        let admitted = now.admitted_count.wrapping_sub(before.admitted_count);
+        add(&mut self.admitted_count, i64::from(admitted));
     }
 }
 
