@@ -64,7 +64,7 @@ pub(crate) async fn measure(world: &World) -> Outcome<Vec<Figure>> {
         ..SimulateBudgetRequest::default()
     };
     let mut curve = Figure::new("spend_curve_ms", "ms, 8 weeks by the minute", Bound::AtMost(20.0));
-    let mut week = Figure::new("simulate_budget_ms", "ms, a week, 5 runs", Bound::AtMost(200.0));
+    let mut week = Figure::new("simulate_budget_ms", "ms, a week, 3 runs", Bound::AtMost(200.0));
     for _ in 0..world.rounds {
         let call = || async {
             let answer = reports.clone().get_spend_curve(weeks.clone()).await?;

@@ -21,7 +21,7 @@ use crate::reports::demand::{self, ComingDay, Demand};
 use crate::reports::rules::{money, share_ppm};
 
 /// How often the days are run, each time with other luck.
-pub const RUNS: u32 = 5;
+pub const RUNS: u32 = 3;
 /// Demand in multiples of the money.
 const MOST_DEMAND: f64 = 5.0;
 /// The chance of a charge.
