@@ -29,7 +29,7 @@ run: ## Start PostgreSQL and both services on loopback; Ctrl-C stops all of it
 	@target/debug/dev run
 
 .PHONY: demo
-demo: ## From an agency's payment to a week of admitted, charged ads, in two minutes
+demo: ## From an agency's payment to a week of admitted, charged ads, in under three minutes
 	@.ci/setup run
 	@cargo build -q --workspace --bins
 	@target/debug/demo
