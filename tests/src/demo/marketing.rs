@@ -89,7 +89,7 @@ pub(crate) async fn set_budget(
         parent: parent.to_owned(),
         amount: roubles(units),
         unit: unit.into(),
-        mode: BudgetMode::Asap.into(),
+        mode: BudgetMode::Traffic.into(),
         request_id: request_id.to_owned(),
     };
     let what = format!("SetBudget {parent}");
@@ -111,7 +111,7 @@ pub(crate) async fn preview(
         parent: parent.to_owned(),
         amount: roubles(units),
         unit: unit.into(),
-        mode: BudgetMode::Asap.into(),
+        mode: BudgetMode::Traffic.into(),
     };
     let what = format!("PreviewBudgetChange {parent}");
     let answer = any_replica(fleet, &what, |mut member| {
