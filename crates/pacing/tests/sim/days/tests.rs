@@ -22,9 +22,9 @@ async fn replicas_with_skewed_traffic_pace_one_budget_together() {
         assert!(spent >= 1_500.0 * 0.98, "{spent} of 1 500");
         // A first day of two hours: the rate rises from that of an unknown level by a step a tick,
         // and a tick is half a minute here.
-        assert!(uneven <= 0.06, "{uneven} with {replicas} replicas");
+        assert!(uneven <= 0.08, "{uneven} with {replicas} replicas");
         let alone = *alone.get_or_insert(uneven);
-        assert!((uneven - alone).abs() <= 0.01, "{uneven} with {replicas}, {alone} alone");
+        assert!((uneven - alone).abs() <= 0.02, "{uneven} with {replicas}, {alone} alone");
         assert!(reserved <= 1_500.0 * 0.02, "{reserved} is stranded");
         days.stop().await;
     }
