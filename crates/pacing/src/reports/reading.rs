@@ -119,12 +119,14 @@ impl Reading {
     }
 }
 
-/// Parts of 2^32 as parts of a million, rounded down; only all of it is a million.
+/// Parts of 2^32 as parts of a million, rounded to the nearest; only all of it is a million.
 pub fn ppm(parts: u32) -> i32 {
     if parts == Rate::ALL {
         return WHOLE_PPM;
     }
-    i32::try_from((u64::from(parts) * 1_000_000) >> 32).unwrap_or(WHOLE_PPM)
+    let all = u64::from(Rate::ALL);
+    let rounded = (u64::from(parts) * 1_000_000 + all / 2) / all;
+    i32::try_from(rounded).unwrap_or(WHOLE_PPM).min(WHOLE_PPM - 1)
 }
 
 #[cfg(test)]

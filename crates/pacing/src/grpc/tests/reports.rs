@@ -97,7 +97,7 @@ async fn throttled() -> Scene {
 async fn the_state_says_which_rate_and_why() {
     let scene = throttled().await;
     let state = scene.app.state(SPRING).await;
-    let reading = state.reading.clone().unwrap();
+    let reading = state.reading.unwrap();
     assert_eq!(state.admission_rate_ppm, reading.rate_ppm);
     assert!((1..1_000_000).contains(&reading.rate_ppm), "{reading:?}");
     let entity = scene.app.services.admission.entities()[0].clone();

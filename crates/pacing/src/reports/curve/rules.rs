@@ -4,8 +4,8 @@
 //! sum begins at 0 at Moscow midnight. The rate is no sum and goes on over midnight; what is due
 //! belongs to a day.
 
-use adspend_common::time::{Day, MSK};
-use chrono::{DateTime, TimeDelta, Timelike, Utc};
+use adspend_common::time::Day;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::reports::reading::WHOLE_PPM;
 
@@ -65,6 +65,17 @@ pub struct Columns {
 }
 
 impl Columns {
+    fn with_capacity(points: usize) -> Columns {
+        Columns {
+            charged: Vec::with_capacity(points),
+            offered: Vec::with_capacity(points),
+            offered_count: Vec::with_capacity(points),
+            admitted_count: Vec::with_capacity(points),
+            due: Vec::with_capacity(points),
+            rate_ppm: Vec::with_capacity(points),
+        }
+    }
+
     fn push(&mut self, point: &Point) {
         self.charged.push(point.charged);
         self.offered.push(point.offered);
@@ -108,34 +119,42 @@ impl Grid {
     }
 }
 
-/// Lays hours out on a grid.
+/// Lays hours out on a grid. Counts minutes and not moments: there are 80 640 of them.
 #[derive(Debug)]
 pub(super) struct Layout {
     grid: Grid,
     columns: Columns,
     last: Point,
-    /// The minutes before this are done.
-    done: DateTime<Utc>,
-    minute_of_day: u32,
+    /// Minutes that are done since the first hour's midnight.
+    done: i64,
+    /// Minutes before the first step, and before the end.
+    skipped: i64,
+    end: i64,
 }
 
 impl Layout {
     pub(super) fn new(grid: Grid) -> Layout {
-        let done = grid.first_hour();
-        let minute_of_day = done.with_timezone(&MSK).num_seconds_from_midnight() / 60;
-        let (columns, last) = (Columns::default(), Point::midnight(WHOLE_PPM));
-        Layout { grid, columns, last, done, minute_of_day }
+        let minutes = |to: DateTime<Utc>| (to - grid.first_hour()).num_minutes();
+        Layout {
+            grid,
+            columns: Columns::with_capacity(usize::try_from(grid.steps).unwrap_or(0)),
+            last: Point::midnight(WHOLE_PPM),
+            done: 0,
+            skipped: minutes(grid.start),
+            end: minutes(grid.end()),
+        }
     }
 
     /// The next hour that is stored; hours come in order.
     pub(super) fn hour(&mut self, hour: DateTime<Utc>, minutes: &[u8]) {
-        if hour < self.done {
+        let before = (hour - self.grid.first_hour()).num_minutes();
+        if before < 0 {
             // Before the first day: only the rate goes on.
             let last = minutes.chunks_exact(RECORD_BYTES).rev().find_map(Point::decode);
             self.last = Point::midnight(last.map_or(WHOLE_PPM, |point| point.rate_ppm));
             return;
         }
-        self.until(hour);
+        self.until(before);
         for record in minutes.chunks_exact(RECORD_BYTES) {
             self.minute(Point::decode(record));
         }
@@ -143,33 +162,31 @@ impl Layout {
 
     /// The curve to the end of the grid.
     pub(super) fn finish(mut self) -> Columns {
-        self.until(self.grid.end());
+        self.until(self.end);
         self.columns
     }
 
     /// Minutes of which nothing is stored.
-    fn until(&mut self, moment: DateTime<Utc>) {
-        let missing = (moment - self.done).num_minutes();
-        for _ in 0..missing {
+    fn until(&mut self, minute: i64) {
+        while self.done < minute.min(self.end) {
             self.minute(None);
         }
     }
 
     fn minute(&mut self, point: Option<Point>) {
-        if self.done >= self.grid.end() {
+        if self.done >= self.end {
             return;
         }
-        if self.minute_of_day == MINUTES_PER_DAY {
-            self.minute_of_day = 0;
+        if self.done % i64::from(MINUTES_PER_DAY) == 0 && self.done > 0 {
             self.last = Point::midnight(self.last.rate_ppm);
         }
         if let Some(point) = point {
             self.last = point;
         }
-        self.done += TimeDelta::minutes(1);
-        self.minute_of_day += 1;
-        let ends_a_step = self.minute_of_day.is_multiple_of(self.grid.step_minutes);
-        if ends_a_step && self.done > self.grid.start {
+        self.done += 1;
+        // A step divides a day, and days begin with the count.
+        let ends_a_step = self.done % i64::from(self.grid.step_minutes) == 0;
+        if ends_a_step && self.done > self.skipped {
             self.columns.push(&self.last);
         }
     }
