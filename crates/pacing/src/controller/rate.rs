@@ -1,7 +1,7 @@
 //! The controller: the admission rate of one entity, every five seconds (section 3).
 //!
 //! ```text
-//! track = (C(t+h) − C(t)) / D̂ + (C(t) − S − I) / max(D̂, D̂_min),  D̂ = D̂(t, t+h)
+//! track = (C(t+h) − C(t)) / D̂ + (C(t) − S − I) / D̂,  D̂ = D̂(t, t+h), behind C at least D̂_min
 //!                                           what the curve leaves for the horizon h
 //! rest  = (C(end) − S − I) / D̂(t, end)      what the day leaves for its rest
 //! p     = clip((1 − β)·max(track, rest/3) + β·rest, p_min, 1),   β = ¼, smoothed over 5 min
@@ -14,7 +14,9 @@
 //! Beyond the design, and why:
 //! * D̂_min, half of what an average stretch of that length brings, under the error alone. Where
 //!   little demand lies ahead (night, a gap in the day) a small error would ask for all or nothing;
-//!   it is corrected when demand is back. With D̂ above it, `track` is the design's law.
+//!   it is corrected when demand is back. Only behind the curve: ahead of it, in an evening that
+//!   thins out, it would let too much through and the limit would end the day before 23:00. With D̂
+//!   above it, `track` is the design's law.
 //! * The quarter of `rest`. It yields to a flash crowd (the traffic-proportional ideal spends more
 //!   in it; the plan alone does not), and it is a floor in proportion to the money: after an
 //!   overshoot `track` is 0 for a while and `rest` keeps some delivery, so there is no black-out.
@@ -29,9 +31,14 @@
 //!   what is not taken now may never be asked for again; demand that comes after all is throttled
 //!   later. Without it a budget of 1.05 × demand lost 1.2 % where days differ by 8 % from their
 //!   forecast, with it 0.1 %.
+//!   It is left at 0.8, not at 1: a morning busier than forecast says little about the evening, and
+//!   where the money was enough only a real shortage is worth a throttle. Not where the level is
+//!   learned from the day: a new entity's night would be taken for a day with money for all.
 //! * Where the target is few charges (R-137) the rate is 0 while more than 0.7 of a charge is ahead
 //!   of the curve, and near the limit until 0.7 of one is due: the law alone is off by two thirds of
-//!   a charge and so would end one day in six before 23:00.
+//!   a charge and so would end one day in six before 23:00. Up to a thousand charges the last three
+//!   wait likewise (of 300, three are more than a quarter of an hour). In the last hour of a window
+//!   nothing waits, or the last charge would find no taker.
 //!
 //! Not here: limits. Whatever the rate says, slices end at H(d).
 
@@ -60,8 +67,13 @@ const AHEAD_OF_MARGIN: f64 = 0.015;
 const FAR_CERTAIN: f64 = 0.8;
 /// With few charges a day, so many of them ahead of the curve is too many ...
 const FEW_AHEAD: f64 = 0.7;
-/// ... and from so many before the limit on, one must be due by as much before it is made.
+/// ... and from so many before the limit on, one must be due by as much before it is made ...
 const FEW_LAST: f64 = 3.0;
+/// ... also of days with more charges than are few, up to so many: above, three are no hour ...
+const LAST_WAITS_BELOW: f64 = 1_000.0;
+/// ... until so long before the end of the window, or this share of it.
+const LAST_RELEASED_SECONDS: f64 = 3_600.0;
+const LAST_RELEASED_SHARE: f64 = 0.125;
 /// Delivery stays observable while there is money.
 pub const RATE_MIN: f64 = 0.002;
 /// ... and is at most this share of the day's average rate.
@@ -71,8 +83,10 @@ pub const RATE_UNKNOWN: f64 = 0.05;
 /// Full traffic is entered when the money is worth so much of the rest's demand, on so many ticks.
 const LATCH_ENTER: f64 = 1.05;
 const LATCH_TICKS: u8 = 2;
-/// ... and left below this.
-const LATCH_LEAVE: f64 = 1.0;
+/// ... and left below this, or below the other where the level is learned from the day itself.
+const LATCH_LEAVE: f64 = 0.8;
+/// The day's first tick enters from here on.
+const LATCH_EVEN: f64 = 1.0;
 /// Per tick the rate may rise by this share of itself or by this much, whichever is more.
 const SLEW_SHARE: f64 = 0.1;
 const SLEW_STEP: f64 = 0.02;
@@ -330,16 +344,19 @@ impl Pacer {
             return (RATE_UNKNOWN, Why::WarmStart);
         }
         let forward = (reading.due_ahead - reading.due) / ahead.near;
-        let track = forward + (reading.due - committed) / ahead.near.max(ahead.least_gain);
+        let error = reading.due - committed;
+        let gain = if error > 0.0 { ahead.near.max(ahead.least_gain) } else { ahead.near };
+        let track = forward + error / gain;
         let rest = left / ahead.rest;
-        self.latch(first, left / (ahead.near + FAR_CERTAIN * (ahead.rest - ahead.near)));
+        let worth = left / (ahead.near + FAR_CERTAIN * (ahead.rest - ahead.near));
+        self.latch(first, plan.level_known, worth);
         if !plan.profile.window().is_open(now) {
             return (rest.clamp(0.0, 1.0), Why::Closed);
         }
         if self.latched {
             return self.slewed(first, 1.0, Why::AllTraffic);
         }
-        if Self::charge_waits(plan, committed, reading.due) {
+        if Self::charge_waits(plan, committed, reading.due, end - now) {
             return (0.0, Why::Waits);
         }
         let floor = RATE_MIN.min(RATE_MIN_OF_AVERAGE * plan.target / ahead.rest);
@@ -370,9 +387,9 @@ impl Pacer {
 
     /// Full traffic while the money is worth the rest's demand, with hysteresis. The day's first
     /// tick needs no second vote: it would throttle what is not scarce.
-    fn latch(&mut self, first: bool, worth: f64) {
+    fn latch(&mut self, first: bool, level_known: bool, worth: f64) {
         if first || self.latched {
-            self.latched = worth >= LATCH_LEAVE;
+            self.latched = worth >= if first || !level_known { LATCH_EVEN } else { LATCH_LEAVE };
             self.votes = 0;
         } else if worth >= LATCH_ENTER {
             self.votes += 1;
@@ -395,14 +412,17 @@ impl Pacer {
     }
 
     /// With few charges a day the law is off by most of a charge. Ahead of the curve it waits, and
-    /// near the limit it waits until the charge is due, or one day in six would end early.
-    fn charge_waits(plan: &DayPlan, committed: f64, due: f64) -> bool {
-        if !few::is_few(plan.target, plan.charge) {
+    /// near the limit it waits until the charge is due, or one day in six would end early. In the
+    /// last hour nothing waits: what is left then may be spent.
+    fn charge_waits(plan: &DayPlan, committed: f64, due: f64, left: f64) -> bool {
+        let counted = plan.charge > 0.0 && plan.target < LAST_WAITS_BELOW * plan.charge;
+        let share = LAST_RELEASED_SHARE * plan.profile.window().open_seconds();
+        if !counted || left <= LAST_RELEASED_SECONDS.min(share) {
             return false;
         }
         let last = plan.ceiling - committed < FEW_LAST * plan.charge;
         let ahead = if last { -FEW_AHEAD } else { FEW_AHEAD };
-        committed - due > ahead * plan.charge
+        (last || few::is_few(plan.target, plan.charge)) && committed - due > ahead * plan.charge
     }
 
     /// Takes in what was offered since the last tick.

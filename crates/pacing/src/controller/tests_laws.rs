@@ -51,7 +51,23 @@ fn full_traffic_is_entered_on_two_ticks_and_left_with_hysteresis() {
     assert!(!tick(&mut pacer, 1.0, 1.2), "one tick is not enough");
     assert!(tick(&mut pacer, 2.0, 1.2));
     assert!(tick(&mut pacer, 3.0, 1.02), "stays above 1");
-    assert!(!tick(&mut pacer, 4.0, 0.5));
+    assert!(tick(&mut pacer, 4.0, 0.85), "what a forecast is off by is no shortage");
+    assert!(!tick(&mut pacer, 5.0, 0.5));
+    assert!(!tick(&mut pacer, 6.0, 0.95), "left, it is not entered by as little");
+    assert!(!tick(&mut Pacer::new(), 7.0, 0.75), "nor at the first tick");
+}
+
+/// The last charges of a day wait until they are due, but not into its last hour.
+#[test]
+fn the_last_charges_wait_for_their_time_and_not_too_long() {
+    let plan = plan(300.0 * PRICE, &scaled(&web_day(), 1_000.0 * PRICE));
+    let bound = |at: f64, left: f64| {
+        let totals = as_forecast(&plan, at, plan.ceiling - left * PRICE);
+        Pacer::new().tick(at, &plan, &totals).bound
+    };
+    assert_eq!(bound(22.0 * HOUR, 2.0), Why::Waits);
+    assert_ne!(bound(22.0 * HOUR, 4.0), Why::Waits, "not one of the last");
+    assert_ne!(bound(23.5 * HOUR, 2.0), Why::Waits, "the last hour");
 }
 
 #[test]

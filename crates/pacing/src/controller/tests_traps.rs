@@ -147,3 +147,21 @@ fn a_start_in_mid_day_is_no_burst() {
     assert!((reading.rate / fair - 1.0).abs() < 0.01, "{reading:?} instead of {fair}");
     assert_eq!(reading.bound, Why::Curve);
 }
+
+/// An evening that thins out: ahead of the curve, an error divided by an average stretch's demand
+/// and not by the little that comes would let the rest of the money go.
+#[test]
+fn a_thin_evening_does_not_soften_the_brake() {
+    let mut demand = web_day();
+    demand[84..].fill(0.0005);
+    let plan = plan(0.3 * 40_000.0 * PRICE, &scaled(&demand, 40_000.0 * PRICE));
+    let at = 21.5 * HOUR;
+    let near = plan.profile.between(at, at + 2_700.0);
+    let tick = |error: f64| {
+        let totals = as_forecast(&plan, at, plan.due(at) - error * near);
+        Pacer::new().tick(at, &plan, &totals).rate
+    };
+    // A fifth of what comes: ahead by it, all of it is braked; behind, little is caught up.
+    assert!(0.3 - tick(-0.2) > 0.12, "{}", tick(-0.2));
+    assert!(tick(0.2) - 0.3 < 0.08, "{}", tick(0.2));
+}
