@@ -29,17 +29,20 @@ SELECT account_no, 1, campaign_no, date_trunc('hour', $2::timestamptz) - h * INT
     (SELECT string_agg(int8send(1234567 * n) || int8send(4234567 * n) || int8send(n) || int8send(n / 3)
             || int8send(1230000 * n) || int4send(300000), ''::bytea ORDER BY m)
         FROM (SELECT m, (m + h % 24)::bigint AS n FROM generate_series(1, 60) AS m) AS minutes), 0
-FROM campaign, generate_series(0, 1343) AS h WHERE name = $1";
+FROM campaign, generate_series(0, 1343) AS h WHERE name = $1
+ON CONFLICT DO NOTHING";
 const DEMAND: &str = "
 INSERT INTO demand_day (account_no, level, entity_no, day, offered_micros, offered_count, known_seconds,
     total_micros, total_count)
 SELECT account_no, 1, campaign_no, ($2::timestamptz)::date - d, array_fill(104000000::bigint, ARRAY[96]),
     array_fill(416::bigint, ARRAY[96]), array_fill(900::real, ARRAY[96]), 96 * 104000000::bigint, 96 * 416
-FROM campaign, generate_series(1, 28) AS d WHERE name = $1";
+FROM campaign, generate_series(1, 28) AS d WHERE name = $1
+ON CONFLICT DO NOTHING";
 const NOW: &str = "SELECT clock_timestamp(), extract(epoch FROM clock_timestamp())::bigint";
 
 pub(crate) async fn measure(world: &World) -> Outcome<Vec<Figure>> {
-    let name = seed::campaigns().into_iter().next().ok_or("there is no campaign")?;
+    let parent = seed::campaigns().into_iter().next().ok_or("there is no campaign")?;
+    let name = parent.rsplit('/').next().unwrap_or_default().to_owned();
     let database = database(&world.pacing_url()).await?;
     let now = database.query_one(NOW, &[]).await?;
     let (now, seconds): (chrono::DateTime<chrono::Utc>, i64) = (now.try_get(0)?, now.try_get(1)?);
@@ -49,7 +52,6 @@ pub(crate) async fn measure(world: &World) -> Outcome<Vec<Figure>> {
 
     let channel = connect(&world.pacing_uri()?, 1).await?.remove(0);
     let reports = ReportServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let parent = format!("campaigns/{name}");
     let weeks = GetSpendCurveRequest {
         parent: parent.clone(),
         // A minute less: the clock goes on meanwhile.

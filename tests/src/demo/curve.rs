@@ -89,9 +89,11 @@ impl Course {
     }
 }
 
-/// The mean distance from the curve over all courses, in shares of a day's target; none without any.
+/// The mean distance from the curve over the accounts, in shares of a day's target; none without any. A
+/// campaign's own curve is not followed where its account has less to spend.
 pub(crate) fn distance(courses: &[Course]) -> Option<f64> {
-    let distances: Vec<f64> = courses.iter().filter_map(Course::distance).collect();
+    let accounts = courses.iter().filter(|course| matches!(course.who, Who::Account(_)));
+    let distances: Vec<f64> = accounts.filter_map(Course::distance).collect();
     let mean = distances.iter().sum::<f64>() / distances.len() as f64;
     (!distances.is_empty()).then_some((mean * 10_000.0).round() / 10_000.0)
 }
@@ -189,7 +191,7 @@ mod tests {
             due_micros: due.to_vec(),
             ..GetSpendCurveResponse::default()
         };
-        Course { who: Who::Campaign(0), curve }
+        Course { who: Who::Account(0), curve }
     }
 
     #[test]
@@ -206,13 +208,13 @@ mod tests {
     fn the_plot_has_a_panel_for_each_course_and_a_name_for_each_day() {
         let day = Day::from_ymd(2019, 11, 25).unwrap();
         let mut book = Book::default();
-        book.rule(Who::Campaign(0), day, Ceiling::Micros(390_000_000));
+        book.rule(Who::Account(0), day, Ceiling::Micros(390_000_000));
         let path = std::env::temp_dir().join(format!("curve-{}.svg", std::process::id()));
         let course = course(&[1_000_000, 2_000_000], &[-1, 3_000_000]);
         plot(&[course], &book, &[day], &path).unwrap();
         let svg = fs::read_to_string(&path).unwrap();
         fs::remove_file(&path).unwrap();
-        assert!(svg.contains("campaigns/all-bts") && svg.contains("Mon 25 Nov"), "{svg}");
+        assert!(svg.contains("accounts/atelier") && svg.contains("Mon 25 Nov"), "{svg}");
         assert_eq!(svg.matches("<polyline").count(), 2);
     }
 }

@@ -69,7 +69,7 @@ pub struct Summary {
     /// The deferred invoice that went overdue and was repaid.
     pub deferred_invoice: Option<Deferred>,
     /// How far what was charged lay from what was due, every five minutes: root mean square in shares of a
-    /// day's target, mean over all that have a budget.
+    /// day's target, mean over the accounts that have a budget.
     pub distance_from_curve: Option<f64>,
     /// Letters that the SMTP server took.
     pub letters: usize,
