@@ -38,7 +38,7 @@ mod qr;
 pub(crate) mod reconcile;
 mod rules;
 mod store;
-mod words;
+pub(crate) mod words;
 
 use adspend_common::{
     db::{self, Pool},

@@ -235,7 +235,11 @@ pub(crate) fn amount(amount: Money, currency: Currency) -> String {
 
 /// The amount in figures: `1 234 567,50`, with spaces that do not break.
 pub(crate) fn figures(amount: Money) -> String {
-    let kopecks = amount.micros() / MICROS_PER_KOPECK;
+    grouped((amount.micros() / MICROS_PER_KOPECK).unsigned_abs())
+}
+
+/// The same of whole kopecks.
+pub(crate) fn grouped(kopecks: u64) -> String {
     let (units, rest) = ((kopecks / 100).to_string(), kopecks % 100);
     let mut text = String::with_capacity(units.len() + 8);
     for (at, digit) in units.chars().enumerate() {

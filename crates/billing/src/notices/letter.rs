@@ -3,13 +3,10 @@
 //! Pure: from values to a subject, a text and an HTML page that say the same. Whatever comes from outside is
 //! escaped in HTML, and a letter with a character that could end a header line is not written at all.
 
-use adspend_common::{
-    money::{Balance, Currency, Money},
-    time::Day,
-};
-use chrono::Datelike as _;
+use adspend_common::money::{Balance, Currency, Money};
 
 use super::{AutopayCause, Content, Promised};
+use crate::documents::words;
 
 /// A letter to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,16 +53,16 @@ fn words(account: &str, content: &Content) -> (String, Vec<String>) {
                     "На счёт «{account}» зачислен обещанный платёж: {}.",
                     money(*amount, *currency)
                 ),
-                format!("Погасите его до конца дня {} (время московское).", day(*due)),
+                format!("Погасите его до конца дня {} (время московское).", words::day(*due)),
             ],
         ),
         Content::PromiseDueSoon(Promised { outstanding, currency, due, .. }) => (
-            format!("Срок обещанного платежа истекает {}", day(*due)),
+            format!("Срок обещанного платежа истекает {}", words::day(*due)),
             vec![
                 format!(
                     "Обещанный платёж по счёту «{account}» нужно погасить до конца дня {} (время \
                      московское). Осталось погасить: {}.",
-                    day(*due),
+                    words::day(*due),
                     money(*outstanding, *currency)
                 ),
                 "Если не погасить его в срок, задолженность будет списана из ближайшего поступления, а \
@@ -78,7 +75,7 @@ fn words(account: &str, content: &Content) -> (String, Vec<String>) {
             vec![
                 format!(
                     "Срок обещанного платежа по счёту «{account}» истёк {}. Задолженность: {}.",
-                    day(*due),
+                    words::day(*due),
                     money(*outstanding, *currency)
                 ),
                 "Она будет погашена из ближайшего поступления. Пока есть просроченная задолженность, \
@@ -160,38 +157,9 @@ fn money(value: Money, currency: Currency) -> String {
 /// Whole kopecks, never more than there is: `1 234 567,50 ₽` with non-breaking spaces (R-176).
 fn amount(value: Balance, currency: Currency) -> String {
     let kopecks = value.micros().div_euclid(10_000);
-    let (whole, rest) = (kopecks.unsigned_abs() / 100, kopecks.unsigned_abs() % 100);
-    let digits = whole.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push('\u{a0}');
-        }
-        grouped.push(digit);
-    }
     let sign = if kopecks < 0 { "−" } else { "" };
     let unit = if currency == Currency::RUB { "₽" } else { currency.as_str() };
-    format!("{sign}{grouped},{rest:02}\u{a0}{unit}")
-}
-
-fn day(day: Day) -> String {
-    const MONTHS: [&str; 12] = [
-        "января",
-        "февраля",
-        "марта",
-        "апреля",
-        "мая",
-        "июня",
-        "июля",
-        "августа",
-        "сентября",
-        "октября",
-        "ноября",
-        "декабря",
-    ];
-    let date = day.date();
-    let month = usize::try_from(date.month0()).ok().and_then(|month| MONTHS.get(month));
-    format!("{}\u{a0}{} {}\u{a0}г.", date.day(), month.unwrap_or(&""), date.year())
+    format!("{sign}{}\u{a0}{unit}", words::grouped(kopecks.unsigned_abs()))
 }
 
 fn escaped(text: &str) -> String {
@@ -212,6 +180,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use adspend_common::time::Day;
 
     const RUB: Currency = Currency::RUB;
 
@@ -256,7 +225,7 @@ mod tests {
         }
         let kzt = amount(Balance::from_micros(5_000_000).unwrap(), Currency::KZT);
         assert_eq!(kzt, "5,00\u{a0}KZT");
-        let written = day(Day::from_ymd(2026, 11, 5).unwrap());
+        let written = words::day(Day::from_ymd(2026, 11, 5).unwrap());
         assert_eq!(written.replace('\u{a0}', " "), "5 ноября 2026 г.");
     }
 

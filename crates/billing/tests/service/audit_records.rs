@@ -62,20 +62,8 @@ async fn busy() -> World {
     let requests = vec![item("100"), item("200"), item("999999")];
     let batch = pb::BatchCreateTransfersRequest { requests, atomic: false };
     world.agency("north").transfers().batch_create_transfers(batch).await.unwrap();
-    let item = pb::OpenHoldItem {
-        account: name("shop"),
-        amount_micros: 300_000_000,
-        min_amount_micros: 1,
-        ttl: Some(prost_types::Duration { seconds: 900, nanos: 0 }),
-        request_id: fresh(),
-    };
     let holds = world.role("pacing", None).holds();
-    let opened = pb::OpenHoldsRequest { requests: vec![item] };
-    let opened = holds.clone().open_holds(opened.clone()).await.unwrap().into_inner();
-    let hold = match opened.results.into_iter().next().unwrap().outcome.unwrap() {
-        pb::hold_result::Outcome::Hold(hold) => hold.name,
-        pb::hold_result::Outcome::Error(error) => panic!("{error:?}"),
-    };
+    let hold = world.hold("shop", 300_000_000).await.name;
     let item = pb::ReleaseHoldItem { hold };
     let release = pb::ReleaseHoldsRequest { requests: vec![item] };
     holds.clone().release_holds(release.clone()).await.unwrap();

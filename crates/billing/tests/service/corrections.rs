@@ -95,15 +95,7 @@ async fn only_free_money_of_its_own_is_paid_back() {
         .is(Code::FailedPrecondition, "INSUFFICIENT_FUNDS");
     refund_it(&world, &payment, "1000").await.unwrap();
     // Held: its campaigns run.
-    let item = pb::OpenHoldItem {
-        account: name("north"),
-        amount_micros: 1_000_000,
-        min_amount_micros: 1,
-        ttl: Some(prost_types::Duration { seconds: 900, nanos: 0 }),
-        request_id: fresh(),
-    };
-    let open = pb::OpenHoldsRequest { requests: vec![item] };
-    world.role("pacing", None).holds().open_holds(open).await.unwrap();
+    world.hold("north", 1_000_000).await;
     refused(refund_it(&world, &payment, "1").await).is(Code::FailedPrecondition, "MONEY_IS_HELD");
     world.set("2026-11-20T12:15:00+03:00");
     refund_it(&world, &payment, "1").await.unwrap();
@@ -223,20 +215,8 @@ async fn spending() -> World {
     world.with_client("north", "shop").await;
     world.pay("north", "10000").await;
     world.transfer("north", "shop", "1000").await;
-    let item = pb::OpenHoldItem {
-        account: name("shop"),
-        amount_micros: 300_000_000,
-        min_amount_micros: 1,
-        ttl: Some(prost_types::Duration { seconds: 900, nanos: 0 }),
-        request_id: fresh(),
-    };
     let holds = world.role("pacing", None).holds();
-    let opened = pb::OpenHoldsRequest { requests: vec![item] };
-    let opened = holds.clone().open_holds(opened).await.unwrap().into_inner();
-    let hold = match opened.results.into_iter().next().unwrap().outcome.unwrap() {
-        pb::hold_result::Outcome::Hold(hold) => hold.name,
-        pb::hold_result::Outcome::Error(error) => panic!("{error:?}"),
-    };
+    let hold = world.hold("shop", 300_000_000).await.name;
     let spend = |campaign: &str, cumulative_spent_micros| pb::CampaignSpend {
         campaign: format!("campaigns/{campaign}"),
         cumulative_spent_micros,

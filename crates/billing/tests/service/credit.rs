@@ -304,7 +304,7 @@ async fn the_last_month_of_a_year_ends_like_any_other() {
     threshold(&world, "10000").await.unwrap();
     assert_eq!(spend(&world, 250).await, Ok(250));
     // A part of a kopeck is asked for as a whole one.
-    late_charge(&world, 4_000).await;
+    world.late_charge("shop", 4_000).await;
     world.set("2028-01-01T00:00:00+03:00");
     let invoice = invoices(&world).await.remove(0);
     assert!(invoice.number.starts_with("AS-27-"), "{}", invoice.number);
@@ -314,18 +314,6 @@ async fn the_last_month_of_a_year_ends_like_any_other() {
     );
     assert_eq!(text(&world.balance("shop").await.posted), "0.006");
     world.end().await;
-}
-
-async fn late_charge(world: &World, micros: i64) {
-    let item = pb::RecordChargeItem {
-        account: name("shop"),
-        campaign: "campaigns/spring".to_owned(),
-        amount_micros: micros,
-        request_id: fresh(),
-        ..Default::default()
-    };
-    let request = pb::RecordChargesRequest { requests: vec![item] };
-    world.role("pacing", None).holds().record_charges(request).await.unwrap();
 }
 
 /// not below the debt, off at a positive balance only.

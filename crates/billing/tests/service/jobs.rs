@@ -45,15 +45,7 @@ async fn the_ledger_is_proved_and_expired_holds_are_given_back_by_themselves() {
     world.with_client("north", "shop").await;
     world.pay("north", "5000").await;
     world.transfer("north", "shop", "3000").await;
-    let item = pb::OpenHoldItem {
-        account: name("shop"),
-        amount_micros: 300_000_000,
-        min_amount_micros: 1,
-        ttl: Some(prost_types::Duration { seconds: 900, nanos: 0 }),
-        request_id: fresh(),
-    };
-    let request = pb::OpenHoldsRequest { requests: vec![item] };
-    world.role("pacing", None).holds().open_holds(request).await.unwrap();
+    world.hold("shop", 300_000_000).await;
 
     world.set("2026-11-20T12:15:00+03:00");
     until("the expired hold is closed in the books", async || {

@@ -20,19 +20,6 @@ async fn with_advertiser() -> World {
     world
 }
 
-/// Spend without cover.
-async fn late_charge(world: &World, id: &str, micros: i64) {
-    let item = pb::RecordChargeItem {
-        account: name(id),
-        campaign: "campaigns/spring".to_owned(),
-        amount_micros: micros,
-        request_id: fresh(),
-        ..Default::default()
-    };
-    let request = pb::RecordChargesRequest { requests: vec![item] };
-    world.role("pacing", None).holds().record_charges(request).await.unwrap();
-}
-
 #[tokio::test]
 async fn the_money_comes_along_and_the_agency_takes_over() {
     let world = with_advertiser().await;
@@ -136,7 +123,7 @@ async fn a_client_leaves_without_money_and_can_come_back() {
 async fn a_debt_goes_along_with_the_client() {
     let world = with_advertiser().await;
     world.with_client("north", "own").await;
-    late_charge(&world, "own", 1_500_000).await;
+    world.late_charge("own", 1_500_000).await;
     assert_eq!(world.available("own").await, "-1.50");
     world.operator().accounts().detach_client(detach("own")).await.unwrap();
     assert_eq!(world.available("own").await, "-1.50");

@@ -100,20 +100,8 @@ async fn what_goes_back_for_a_closed_month_is_spent_and_not_transferred() {
 async fn a_hold_takes_it_and_its_spend_uses_it_up() {
     let world = closed().await;
     assert_eq!(credit(&world, 60).await.0, 60);
-    let item = pb::OpenHoldItem {
-        account: name("shop"),
-        amount_micros: 40_000_000,
-        min_amount_micros: 1,
-        ttl: Some(prost_types::Duration { seconds: 900, nanos: 0 }),
-        request_id: fresh(),
-    };
     let holds = world.role("pacing", None).holds();
-    let opened = pb::OpenHoldsRequest { requests: vec![item] };
-    let opened = holds.clone().open_holds(opened).await.unwrap().into_inner();
-    let hold = match opened.results.into_iter().next().unwrap().outcome.unwrap() {
-        pb::hold_result::Outcome::Hold(hold) => hold.name,
-        pb::hold_result::Outcome::Error(error) => panic!("{error:?}"),
-    };
+    let hold = world.hold("shop", 40_000_000).await.name;
     // 960 less the 40 in the hold; 20 of the 60 stay.
     short(&world, "900.01").await;
     back(&world, "900").await.unwrap();

@@ -272,6 +272,38 @@ impl World {
     }
 
     /// The notices that were made, by the name of what they say.
+    /// Sets money of an account aside for a quarter of an hour, as pacing does.
+    pub(crate) async fn hold(&self, account: &str, amount_micros: i64) -> pb::Hold {
+        let item = pb::OpenHoldItem {
+            account: name(account),
+            amount_micros,
+            min_amount_micros: 1,
+            ttl: Some(prost_types::Duration { seconds: 900, nanos: 0 }),
+            request_id: fresh(),
+        };
+        let open = pb::OpenHoldsRequest { requests: vec![item] };
+        let opened = self.role("pacing", None).holds().open_holds(open).await.unwrap();
+        match opened.into_inner().results.remove(0).outcome.unwrap() {
+            pb::hold_result::Outcome::Hold(hold) => hold,
+            pb::hold_result::Outcome::Error(error) => panic!("{error:?}"),
+        }
+    }
+
+    /// Spend without cover.
+    pub(crate) async fn late_charge(&self, account: &str, amount_micros: i64) {
+        let item = pb::RecordChargeItem {
+            account: name(account),
+            campaign: "campaigns/spring".to_owned(),
+            amount_micros,
+            request_id: fresh(),
+            ..Default::default()
+        };
+        let request = pb::RecordChargesRequest { requests: vec![item] };
+        let done = self.role("pacing", None).holds().record_charges(request).await.unwrap();
+        let result = done.into_inner().results.remove(0);
+        assert!(result.error.is_none(), "{result:?}");
+    }
+
     pub(crate) async fn notices(&self, content: &str) -> i64 {
         let client = self.database.pool.get().await.unwrap();
         let sql = "-- tests.notices\nSELECT count(*) FROM notice WHERE content ->> 'notice' = $1";

@@ -84,17 +84,7 @@ impl World {
     /// The client's free money goes down by this much, spent without a hold.
     pub(crate) async fn spend(&self, amount: &str) {
         let micros = amount.parse::<adspend_common::money::Money>().unwrap().micros();
-        let item = pb::RecordChargeItem {
-            account: name("shop"),
-            campaign: "campaigns/spring".to_owned(),
-            amount_micros: micros,
-            request_id: fresh(),
-            ..Default::default()
-        };
-        let request = pb::RecordChargesRequest { requests: vec![item] };
-        let done = self.role("pacing", None).holds().record_charges(request).await.unwrap();
-        let result = done.into_inner().results.remove(0);
-        assert!(result.error.is_none(), "{result:?}");
+        self.late_charge("shop", micros).await;
     }
 }
 

@@ -33,19 +33,7 @@ async fn every_row_says_what_happened_and_what_was_there_after_it() {
     world.transfer("north", "shop", "5000").await;
 
     let holds = world.role("pacing", None).holds();
-    let item = pb::OpenHoldItem {
-        account: name("shop"),
-        amount_micros: 300_000_000,
-        min_amount_micros: 1,
-        ttl: Some(prost_types::Duration { seconds: 900, nanos: 0 }),
-        request_id: fresh(),
-    };
-    let opened = holds.clone().open_holds(pb::OpenHoldsRequest { requests: vec![item] }).await;
-    let opened = opened.unwrap().into_inner();
-    let hold = match opened.results.into_iter().next().unwrap().outcome.unwrap() {
-        pb::hold_result::Outcome::Hold(hold) => hold,
-        pb::hold_result::Outcome::Error(error) => panic!("{error:?}"),
-    };
+    let hold = world.hold("shop", 300_000_000).await;
     let spend = pb::CampaignSpend {
         campaign: "campaigns/spring".to_owned(),
         cumulative_spent_micros: 100_000_000,

@@ -192,6 +192,19 @@ pub(crate) struct DemandRow {
     pub(crate) known_seconds: Vec<f32>,
 }
 
+impl DemandRow {
+    pub(crate) fn from_row(row: &Row) -> Result<DemandRow, db::Error> {
+        Ok(DemandRow {
+            level: row.try_get("level")?,
+            entity_no: row.try_get("entity_no")?,
+            day: row.try_get("day")?,
+            micros: row.try_get("offered_micros")?,
+            count: row.try_get("offered_count")?,
+            known_seconds: row.try_get("known_seconds")?,
+        })
+    }
+}
+
 /// The learned demand of accounts and their campaigns, by account; account 0 is the platform.
 pub(super) async fn history(
     tx: &Tx<'_>,
@@ -201,14 +214,8 @@ pub(super) async fn history(
 ) -> Result<HashMap<i64, Vec<DemandRow>>, db::Error> {
     let mut found: HashMap<i64, Vec<DemandRow>> = HashMap::new();
     for row in tx.query(HISTORY, &[&accounts, &from, &to]).await? {
-        found.entry(row.try_get("account_no")?).or_default().push(DemandRow {
-            level: row.try_get("level")?,
-            entity_no: row.try_get("entity_no")?,
-            day: row.try_get("day")?,
-            micros: row.try_get("offered_micros")?,
-            count: row.try_get("offered_count")?,
-            known_seconds: row.try_get("known_seconds")?,
-        });
+        let of_account = found.entry(row.try_get("account_no")?).or_default();
+        of_account.push(DemandRow::from_row(&row)?);
     }
     Ok(found)
 }

@@ -301,15 +301,5 @@ pub(super) async fn days(
     to: Day,
 ) -> Result<Vec<DemandRow>, Error> {
     let rows = snapshot.query(DAYS, &[&account_no, &campaigns, &from, &to]).await?;
-    let demand = |row: &Row| {
-        Ok(DemandRow {
-            level: row.try_get("level")?,
-            entity_no: row.try_get("entity_no")?,
-            day: row.try_get("day")?,
-            micros: row.try_get("offered_micros")?,
-            count: row.try_get("offered_count")?,
-            known_seconds: row.try_get("known_seconds")?,
-        })
-    };
-    rows.iter().map(demand).collect()
+    rows.iter().map(DemandRow::from_row).collect()
 }

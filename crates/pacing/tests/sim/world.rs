@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use adspend_common::config::HumanDuration;
+use adspend_common::db::Client;
 use adspend_common::devpg::TestDatabase;
 use adspend_common::id;
 use adspend_common::identity::Caller;
@@ -63,6 +64,25 @@ pub(crate) struct Admitted {
     pub(crate) token: Token,
     pub(crate) fate: Fate,
     pub(crate) charge_id: String,
+}
+
+/// A strict budget of so many micro-units a day, in force from a day on, in the segment of a Monday.
+pub(crate) async fn insert_budget(
+    client: &Client,
+    (account_no, level, entity_no): (i64, i16, i64),
+    micros: i64,
+    (in_force, monday): (Day, Day),
+) {
+    client
+        .execute(
+            "INSERT INTO budget (account_no, level, entity_no, mode, in_force_preset, in_force_unit,
+                in_force_micros, in_force_day, segment_day, segment_began, marks_day, changes,
+                daily_high_micros, weekly_old_micros)
+            VALUES ($1, $2, $3, 2, 'strict', 'AVERAGE_DAILY', $4, $5, $6, 'MONDAY', $5, 0, 0, 0)",
+            &[&account_no, &level, &entity_no, &micros, &in_force, &monday],
+        )
+        .await
+        .unwrap();
 }
 
 pub(crate) struct World {
@@ -222,16 +242,8 @@ impl World {
         let Some(limit) = limit else { return };
         let client = self.database.pool.get().await.unwrap();
         let day = Day::of(self.clock.now());
-        client
-            .execute(
-                "INSERT INTO budget (account_no, level, entity_no, mode, in_force_preset, in_force_unit,
-                    in_force_micros, in_force_day, segment_day, segment_began, marks_day, changes,
-                    daily_high_micros, weekly_old_micros)
-                VALUES ($1, $2, $3, 2, 'strict', 'AVERAGE_DAILY', $4, $5, $6, 'MONDAY', $5, 0, 0, 0)",
-                &[&account_no, &level, &entity_no, &limit, &day, &day.week_start()],
-            )
-            .await
-            .unwrap();
+        insert_budget(&client, (account_no, level, entity_no), limit, (day, day.week_start()))
+            .await;
     }
 
     pub(crate) async fn start_replica(&mut self) {

@@ -26,7 +26,7 @@ use rand::{Rng, SeedableRng};
 use tokio_util::task::TaskTracker;
 
 use crate::billing::{Bank, Link};
-use crate::world::UNIT;
+use crate::world::{UNIT, insert_budget};
 
 /// A Wednesday.
 const DAY: &str = "2025-06-11";
@@ -332,15 +332,5 @@ impl Days {
 /// A strict budget, set the day before.
 async fn budget(client: &Client, day: Day, key: (i64, i16, i64), limit: Option<i64>) {
     let Some(limit) = limit else { return };
-    let (account_no, level, entity_no) = key;
-    client
-        .execute(
-            "INSERT INTO budget (account_no, level, entity_no, mode, in_force_preset, in_force_unit,
-                in_force_micros, in_force_day, segment_day, segment_began, marks_day, changes,
-                daily_high_micros, weekly_old_micros)
-            VALUES ($1, $2, $3, 2, 'strict', 'AVERAGE_DAILY', $4, $5, $6, 'MONDAY', $5, 0, 0, 0)",
-            &[&account_no, &level, &entity_no, &(limit * UNIT), &day.prev(), &day.week_start()],
-        )
-        .await
-        .unwrap();
+    insert_budget(client, key, limit * UNIT, (day.prev(), day.week_start())).await;
 }
