@@ -283,10 +283,9 @@ async fn post_once(
     look: Look,
 ) -> Result<Option<Vec<Vec<Verdict>>>, db::Error> {
     let mut client = pool.get().await?;
-    let tx = client.transaction().await?;
     let all = || batch.iter().flat_map(|(_, postings, _)| postings.iter());
-    let now = clock.now();
-    let mut locked = store::lock(&tx, now, &accounts(all())).await?;
+    let (tx, mut locked) =
+        store::begin_and_lock(&mut client, clock.now(), &accounts(all())).await?;
     let mut known: HashMap<Id, (i64, Verdict)> = HashMap::new();
     if look == Look::First {
         let ids: HashSet<Id> = all().map(|posting| (posting.tenant, posting.id)).collect();
@@ -309,16 +308,10 @@ async fn post_once(
         tx.rollback().await?;
         return Ok(None);
     }
-    match store::write_new(&tx, &mut locked).await? {
-        store::Written::All => {
-            tx.commit().await?;
-            Ok(Some(verdicts))
-        }
-        store::Written::Repeated => {
-            tx.rollback().await?;
-            Ok(None)
-        }
-    }
+    Ok(match store::write_and_commit(tx, locked).await? {
+        store::Written::All => Some(verdicts),
+        store::Written::Repeated => None,
+    })
 }
 
 /// A posting that is refused now may be the repeat of one that was booked when there was more money: it must

@@ -7,11 +7,11 @@
 //!
 //! | phase | statement | cost | bound |
 //! |---|---|---|---|
-//! | lock | one `SELECT … ORDER BY account_id FOR NO KEY UPDATE` | 1 round trip | [`MAX_POSTINGS`] |
+//! | lock | BEGIN and one `SELECT … ORDER BY account_id FOR NO KEY UPDATE` | 1 round trip | [`MAX_POSTINGS`] |
 //! | expire | holds of the locked accounts whose time is over | 0, or 1 round trip when there are any | |
 //! | credit | a month that has ended, an invoice that fell due, a lien that ends | 0 but at those moments | |
 //! | fold | none: [`rules::Fold`], a verdict per item, groups stand or fall together | memory only | |
-//! | write | one fused insert of legs and update of balances, by arrays | 1 round trip | |
+//! | write | one fused insert of legs and update of balances, by arrays | with the commit | |
 //! | mark | auto top-ups whose client's money is at its threshold now | 0, or 1 round trip when there are any | |
 //! | commit | one flush for all items | 1 round trip | |
 //!

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
-use tokio_postgres::{IsolationLevel, Row, Statement};
+use tokio_postgres::{Row, Statement};
 
 use super::{Error, ToSql};
 
@@ -56,20 +57,34 @@ impl Client {
 
     /// Begins a transaction: READ COMMITTED, so lock first and read in a later statement.
     pub async fn transaction(&mut self) -> Result<Tx<'_>, Error> {
-        let inner = self.inner.transaction().await?;
-        Ok(Tx::new(inner, &self.sync_waits_cut, &self.work))
+        self.begin("BEGIN").await
+    }
+
+    /// Begins a transaction and runs its first query on the same way to the server and back.
+    pub async fn transaction_with(
+        &mut self,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<(Tx<'_>, Vec<Row>), Error> {
+        let statement = self.prepare_cached(sql).await?;
+        let tx = Tx::new(self);
+        // Both are sent at the first poll, in this order.
+        let (begun, rows) =
+            tokio::join!(tx.client.batch_execute("BEGIN"), tx.client.query(&statement, params));
+        begun?;
+        Ok((tx, rows?))
     }
 
     /// Begins a transaction that reads one moment of the database and writes nothing.
     pub async fn snapshot(&mut self) -> Result<Tx<'_>, Error> {
-        let inner = self
-            .inner
-            .build_transaction()
-            .isolation_level(IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .await?;
-        Ok(Tx::new(inner, &self.sync_waits_cut, &self.work))
+        self.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+    }
+
+    async fn begin(&mut self, sql: &str) -> Result<Tx<'_>, Error> {
+        // Before it is sent, so that a caller that gives up in between leaves nothing open.
+        let tx = Tx::new(self);
+        tx.client.batch_execute(sql).await?;
+        Ok(tx)
     }
 
     /// Prepares a statement, once per connection.
@@ -146,19 +161,23 @@ impl fmt::Debug for Client {
 
 /// A transaction. Dropped without [`Tx::commit`] it is rolled back.
 pub struct Tx<'a> {
-    inner: deadpool_postgres::Transaction<'a>,
+    /// Of this transaction alone: it is made of the only reference.
+    client: &'a deadpool_postgres::Client,
     sync_waits_cut: &'a AtomicU64,
     work: &'a watch::Sender<()>,
     leaves_work: AtomicBool,
+    ended: bool,
 }
 
 impl<'a> Tx<'a> {
-    fn new(
-        inner: deadpool_postgres::Transaction<'a>,
-        sync_waits_cut: &'a AtomicU64,
-        work: &'a watch::Sender<()>,
-    ) -> Tx<'a> {
-        Tx { inner, sync_waits_cut, work, leaves_work: AtomicBool::new(false) }
+    fn new(of: &'a mut Client) -> Tx<'a> {
+        Tx {
+            client: &of.inner,
+            sync_waits_cut: &of.sync_waits_cut,
+            work: &of.work,
+            leaves_work: AtomicBool::new(false),
+            ended: false,
+        }
     }
 
     /// This transaction writes down work that somebody should begin as soon as it is committed: see
@@ -169,7 +188,7 @@ impl<'a> Tx<'a> {
 
     /// Prepares a statement, once per connection.
     pub async fn prepare_cached(&self, sql: &str) -> Result<Statement, Error> {
-        Ok(self.inner.prepare_cached(sql).await?)
+        Ok(self.client.prepare_cached(sql).await?)
     }
 
     /// Runs a statement and gives its rows.
@@ -179,10 +198,10 @@ impl<'a> Tx<'a> {
         params: Params<'_>,
     ) -> Result<Vec<Row>, Error> {
         match sql.into() {
-            Sql::Prepared(statement) => Ok(self.inner.query(statement, params).await?),
+            Sql::Prepared(statement) => Ok(self.client.query(statement, params).await?),
             Sql::Text(text) => {
                 let statement = self.prepare_cached(text).await?;
-                Ok(self.inner.query(&statement, params).await?)
+                Ok(self.client.query(&statement, params).await?)
             }
         }
     }
@@ -212,17 +231,17 @@ impl<'a> Tx<'a> {
         params: Params<'_>,
     ) -> Result<u64, Error> {
         match sql.into() {
-            Sql::Prepared(statement) => Ok(self.inner.execute(statement, params).await?),
+            Sql::Prepared(statement) => Ok(self.client.execute(statement, params).await?),
             Sql::Text(text) => {
                 let statement = self.prepare_cached(text).await?;
-                Ok(self.inner.execute(&statement, params).await?)
+                Ok(self.client.execute(&statement, params).await?)
             }
         }
     }
 
     /// Runs statements without values, separated by semicolons.
     pub async fn batch_execute(&self, sql: &str) -> Result<(), Error> {
-        Ok(self.inner.batch_execute(sql).await?)
+        Ok(self.client.batch_execute(sql).await?)
     }
 
     /// Lets no statement of this transaction run longer: the time that the caller has left.
@@ -235,10 +254,37 @@ impl<'a> Tx<'a> {
     /// Commits. [`Error::OutcomeUnknown`] when the connection was lost on the way, or when the
     /// server did not wait for its standby (any commit of this pool in the meantime counts, for
     /// the server's warning does not say whose; a repeat with the same request id finds out).
-    pub async fn commit(self) -> Result<(), Error> {
+    pub async fn commit(mut self) -> Result<(), Error> {
         let before = self.sync_waits_cut.load(Ordering::Acquire);
-        let committed = self.inner.commit().await;
-        if self.leaves_work.into_inner() {
+        self.ended = true;
+        let committed = self.client.batch_execute("COMMIT").await;
+        self.committed(before, committed)
+    }
+
+    /// Runs a last statement and commits, on the same way to the server and back. A statement that fails
+    /// leaves nothing; one that must count its rows counts them itself and fails, for nobody looks at the
+    /// count before the commit. Errors as of [`Tx::commit`].
+    pub async fn execute_and_commit(mut self, sql: &str, params: Params<'_>) -> Result<(), Error> {
+        let statement = self.prepare_cached(sql).await?;
+        let before = self.sync_waits_cut.load(Ordering::Acquire);
+        self.ended = true;
+        // Both are sent at the first poll, in this order; the server makes a COMMIT after a failure a
+        // ROLLBACK.
+        let (done, committed) = tokio::join!(
+            self.client.execute(&statement, params),
+            self.client.batch_execute("COMMIT")
+        );
+        let committed = self.committed(before, committed);
+        done.map_err(|error| Error::from(error).while_committing())?;
+        committed
+    }
+
+    fn committed(
+        &self,
+        before: u64,
+        committed: Result<(), tokio_postgres::Error>,
+    ) -> Result<(), Error> {
+        if self.leaves_work.load(Ordering::Relaxed) {
             // Also after an error: the outcome may be unknown, and to look for nothing is harmless.
             self.work.send_replace(());
         }
@@ -251,13 +297,23 @@ impl<'a> Tx<'a> {
     }
 
     /// Rolls back and waits for it. Dropping does the same without waiting.
-    pub async fn rollback(self) -> Result<(), Error> {
-        Ok(self.inner.rollback().await?)
+    pub async fn rollback(mut self) -> Result<(), Error> {
+        self.ended = true;
+        Ok(self.client.batch_execute("ROLLBACK").await?)
     }
 
-    /// What lies below, for COPY, savepoints and the like.
-    pub fn raw(&self) -> &deadpool_postgres::Transaction<'a> {
-        &self.inner
+    /// What lies below, for COPY and the like.
+    pub fn raw(&self) -> &deadpool_postgres::Client {
+        self.client
+    }
+}
+
+impl Drop for Tx<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            // Sent at the first poll; what the server answers is for nobody.
+            let _ = self.client.batch_execute("ROLLBACK").now_or_never();
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod write;
 use std::collections::HashMap;
 
 use adspend_common::{
-    db::{self, Row as SqlRow, Tx},
+    db::{self, Client, Row as SqlRow, Tx},
     money::{Balance, Money},
 };
 use chrono::{DateTime, Utc};
@@ -25,7 +25,7 @@ pub(crate) use read::journaled;
 pub use read::{Figures, Found, as_of, entry_at, find, replay};
 pub use top_ups::set_top_up_at;
 pub use write::write;
-pub(super) use write::{Written, write_new};
+pub(super) use write::{Written, write_and_commit};
 
 /// A stored number or amount that no code of ours writes: the row was made by something else.
 fn broken(what: &'static str) -> db::Error {
@@ -198,12 +198,31 @@ pub async fn lock(
     now: DateTime<Utc>,
     accounts: &[AccountKey],
 ) -> Result<Locked, db::Error> {
+    let (tenants, numbers) = in_order(accounts);
+    locked(tx, now, &tx.query(LOCK, &[&tenants, &numbers]).await?).await
+}
+
+/// Begins a transaction with the lock, on one way to the server and back.
+pub(super) async fn begin_and_lock<'c>(
+    client: &'c mut Client,
+    now: DateTime<Utc>,
+    accounts: &[AccountKey],
+) -> Result<(Tx<'c>, Locked), db::Error> {
+    let (tenants, numbers) = in_order(accounts);
+    let (tx, rows) = client.transaction_with(LOCK, &[&tenants, &numbers]).await?;
+    let locked = locked(&tx, now, &rows).await?;
+    Ok((tx, locked))
+}
+
+fn in_order(accounts: &[AccountKey]) -> (Vec<i64>, Vec<i64>) {
     let mut keys: Vec<AccountKey> = accounts.to_vec();
     keys.sort_unstable();
     keys.dedup();
-    let (tenants, numbers): (Vec<i64>, Vec<i64>) =
-        keys.iter().map(|key| (key.tenant.0, key.account.0)).unzip();
-    let rows = tx.query(LOCK, &[&tenants, &numbers]).await?;
+    keys.iter().map(|key| (key.tenant.0, key.account.0)).unzip()
+}
+
+/// What the rows are once everything that has fallen due is booked.
+async fn locked(tx: &Tx<'_>, now: DateTime<Utc>, rows: &[SqlRow]) -> Result<Locked, db::Error> {
     let rows: Vec<Row> = rows.iter().map(row).collect::<Result<_, _>>()?;
     let versions = rows.iter().map(|row| (row.key, row.version)).collect();
     let due: Vec<AccountKey> = rows

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use adspend_common::{
-    db::{self, Tx},
+    db::{self, ToSql, Tx},
     money::Balance,
 };
 use chrono::{DateTime, Utc};
@@ -25,7 +25,7 @@ WITH leg AS (
     INSERT INTO audit_record (record_id, made_at, who, postings, digest)
     SELECT nextval('audit_record_seq'), $29::timestamptz, $30::text[], $31::bytea, $32::bytea
     WHERE $31::bytea IS NOT NULL
-)
+), balance AS (
 UPDATE ledger_balance b
 SET main_micros = v.main, version = v.version, last_at = v.last_at, held_micros = v.held,
     frozen_micros = v.frozen, late_micros = v.late, hold_expires_at = v.hold_expires_at
@@ -33,7 +33,11 @@ FROM unnest($19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], $23::big
     $24::timestamptz[], $25::bigint[], $26::bigint[], $27::bigint[], $28::timestamptz[])
     AS v (tenant_id, account_id, before, main, version, last_at, held, frozen, late,
           hold_expires_at)
-WHERE b.tenant_id = v.tenant_id AND b.account_id = v.account_id AND b.version = v.before";
+WHERE b.tenant_id = v.tenant_id AND b.account_id = v.account_id AND b.version = v.before
+RETURNING b.version
+)
+SELECT CASE WHEN count(*) = $33 THEN 0 ELSE (count(*) || ' balances changed under their lock')::int END
+FROM balance";
 
 /// Where a posting id that exists already shows. `ON CONFLICT DO NOTHING` would show it too, but makes every
 /// row of every batch pay for it: a second look at the index, a speculative insertion and its confirmation
@@ -58,74 +62,133 @@ pub async fn write(tx: &Tx<'_>, mut locked: Locked) -> Result<(), Error> {
     }
 }
 
-/// The fused write: one statement, arrays only, and a count of balances that must match. Another one only
-/// when credit lines or money for spend only have changed.
-pub(in crate::ledger) async fn write_new(
-    tx: &Tx<'_>,
-    locked: &mut Locked,
-) -> Result<Written, db::Error> {
+/// The fused write: one statement, arrays only, that fails when a balance is not what was locked. Another one
+/// only when credit lines or money for spend only have changed.
+async fn write_new(tx: &Tx<'_>, locked: &mut Locked) -> Result<Written, db::Error> {
     locked.take_liens()?;
-    let locked = &*locked;
-    let legs = LegColumns::of(&locked.posted);
-    let balances = BalanceColumns::of(locked.fold.changed(), &locked.versions);
-    let (who, postings, digest) = match locked.journal.row() {
-        Some((who, postings, digest)) => (Some(who), Some(postings), Some(digest)),
-        None => (None, None, None),
-    };
-    if legs.ids.is_empty() && balances.tenants.is_empty() {
-        write_credit(tx, locked).await?;
-        write_spend_only(tx, locked).await?;
-        return Ok(Written::All);
+    let columns = Columns::of(locked);
+    if !columns.is_nothing() && is_repeated(tx.execute(WRITE, &columns.params()).await)? {
+        return Ok(Written::Repeated);
     }
-    let wrote = tx
-        .execute(
-            WRITE,
-            &[
-                &legs.tenants,
-                &legs.from,
-                &legs.to,
-                &legs.amounts,
-                &legs.from_versions,
-                &legs.to_versions,
-                &legs.from_balances,
-                &legs.to_balances,
-                &legs.from_posted,
-                &legs.to_posted,
-                &legs.hashes,
-                &legs.at,
-                &legs.ids,
-                &legs.numbers,
-                &legs.kinds,
-                &legs.from_buckets,
-                &legs.to_buckets,
-                &legs.objects,
-                &balances.tenants,
-                &balances.accounts,
-                &balances.before,
-                &balances.main,
-                &balances.versions,
-                &balances.last_at,
-                &balances.held,
-                &balances.frozen,
-                &balances.late,
-                &balances.expiry,
-                &locked.now,
-                &who,
-                &postings,
-                &digest,
-            ],
-        )
-        .await;
-    match wrote {
-        Ok(rows) if rows == balances.tenants.len() as u64 => {
-            write_credit(tx, locked).await?;
-            write_spend_only(tx, locked).await?;
-            top_ups::mark_due(tx, locked.now, locked.fold.changed()).await?;
-            Ok(Written::All)
+    write_others(tx, locked).await?;
+    Ok(Written::All)
+}
+
+/// The same and the commit: on one way to the server and back when money is all that moved.
+pub(in crate::ledger) async fn write_and_commit(
+    tx: Tx<'_>,
+    mut locked: Locked,
+) -> Result<Written, db::Error> {
+    if locked.moves_only_money() {
+        let columns = Columns::of(&locked);
+        if !columns.is_nothing() {
+            let done = tx.execute_and_commit(WRITE, &columns.params()).await;
+            return Ok(if is_repeated(done)? { Written::Repeated } else { Written::All });
         }
-        Ok(_) => Err(db::Error::other("a locked balance changed under its lock".to_owned())),
-        Err(error) if error.constraint() == Some(LEG_KEY) => Ok(Written::Repeated),
+    }
+    let written = write_new(&tx, &mut locked).await?;
+    match written {
+        Written::All => tx.commit().await?,
+        Written::Repeated => tx.rollback().await?,
+    }
+    Ok(written)
+}
+
+fn is_repeated<T>(wrote: Result<T, db::Error>) -> Result<bool, db::Error> {
+    match wrote {
+        Ok(_) => Ok(false),
+        Err(error) if error.constraint() == Some(LEG_KEY) => Ok(true),
         Err(error) => Err(error),
+    }
+}
+
+/// What an auto top-up, a credit line and the like need to know of the money that moved.
+async fn write_others(tx: &Tx<'_>, locked: &Locked) -> Result<(), db::Error> {
+    write_credit(tx, locked).await?;
+    write_spend_only(tx, locked).await?;
+    top_ups::mark_due(tx, locked.now, locked.fold.changed()).await
+}
+
+impl Locked {
+    /// Whether the legs and the balances are all there is to write.
+    fn moves_only_money(&self) -> bool {
+        self.credit.is_empty()
+            && self.fold.spend_only().is_empty()
+            && !self.fold.rows().iter().any(|row| row.overdue)
+            && !self.fold.changed().any(Row::wants_top_up)
+    }
+}
+
+/// The values of [`WRITE`].
+struct Columns<'a> {
+    legs: LegColumns<'a>,
+    balances: BalanceColumns,
+    now: DateTime<Utc>,
+    count: i64,
+    who: Option<Vec<String>>,
+    postings: Option<Vec<u8>>,
+    digest: Option<Vec<u8>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(locked: &'a Locked) -> Columns<'a> {
+        let balances = BalanceColumns::of(locked.fold.changed(), &locked.versions);
+        let (who, postings, digest) = match locked.journal.row() {
+            Some((who, postings, digest)) => (Some(who), Some(postings), Some(digest)),
+            None => (None, None, None),
+        };
+        Columns {
+            legs: LegColumns::of(&locked.posted),
+            count: i64::try_from(balances.tenants.len()).unwrap_or(i64::MAX),
+            balances,
+            now: locked.now,
+            who,
+            postings,
+            digest,
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.legs.ids.is_empty() && self.balances.tenants.is_empty()
+    }
+
+    fn params(&self) -> [&(dyn ToSql + Sync); 33] {
+        let Columns { legs, balances, now, count, who, postings, digest } = self;
+        [
+            &legs.tenants,
+            &legs.from,
+            &legs.to,
+            &legs.amounts,
+            &legs.from_versions,
+            &legs.to_versions,
+            &legs.from_balances,
+            &legs.to_balances,
+            &legs.from_posted,
+            &legs.to_posted,
+            &legs.hashes,
+            &legs.at,
+            &legs.ids,
+            &legs.numbers,
+            &legs.kinds,
+            &legs.from_buckets,
+            &legs.to_buckets,
+            &legs.objects,
+            &balances.tenants,
+            &balances.accounts,
+            &balances.before,
+            &balances.main,
+            &balances.versions,
+            &balances.last_at,
+            &balances.held,
+            &balances.frozen,
+            &balances.late,
+            &balances.expiry,
+            now,
+            who,
+            postings,
+            digest,
+            count,
+        ]
     }
 }
 
