@@ -218,3 +218,107 @@ pub(crate) async fn of(
     };
     Ok(judge(&account, &credit, record, now))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::advertiser, *};
+
+    fn day(text: &str) -> Day {
+        text.parse().unwrap()
+    }
+
+    fn money(text: &str) -> Money {
+        text.parse().unwrap()
+    }
+
+    /// The judgement on the morning of a day on what was spent by day, as the store adds it up.
+    fn on(today: &str, policy: Policy, country: &str, spends: &[(&str, &str)]) -> Eligibility {
+        let terms = Terms::of(policy, country).unwrap();
+        let (first, last) = terms.days(day(today));
+        let counts = |of: &str| first <= day(of) && day(of) <= last;
+        let spent = spends.iter().filter(|(of, _)| counts(of)).map(|(_, amount)| money(amount));
+        let spent = Balance::from(Money::checked_sum(spent).unwrap());
+        let first_spend = spends.iter().map(|(of, _)| day(of)).min();
+        let record = Record { first_spend, spent };
+        let now = day(today).start();
+        judge(&advertiser(), &Credit::default(), Some((terms, record)), now)
+    }
+
+    /// The worked figures of R-92: 13 000, 10 000 and 9 000 a month are enough; then 7 000 is not.
+    #[test]
+    fn the_older_terms_take_the_average_of_three_whole_months() {
+        let spends = [
+            ("2027-01-01", "13000"),
+            ("2027-02-28", "10000"),
+            ("2027-03-31", "9000"),
+            ("2027-04-01", "7000"),
+        ];
+        let cases: [(&str, &[Why], &str); 4] = [
+            ("2027-03-31", &[Why::PlacementTooShort, Why::SpendTooLow], "7666.666666"),
+            ("2027-04-01", &[], "10666.666666"),
+            ("2027-04-30", &[], "10666.666666"),
+            ("2027-05-01", &[Why::SpendTooLow], "8666.666666"),
+        ];
+        for (today, short, average) in cases {
+            let found = on(today, Policy::MonthlyAverage, "RU", &spends);
+            let spend = found.spend.unwrap();
+            assert_eq!(found.short, short, "{today}");
+            assert_eq!(spend.amount, Balance::from(money(average)), "{today}");
+            assert_eq!(spend.least, money("10000"));
+        }
+    }
+
+    /// Cutting an average off to whole micro-units turns no verdict: 29 999.99 in three months are not 10 000 each.
+    #[test]
+    fn an_average_a_kopeck_short_is_short() {
+        for (last, short) in [("9999.99", vec![Why::SpendTooLow]), ("10000", vec![])] {
+            let spends = [("2027-01-01", "10000"), ("2027-02-01", "10000"), ("2027-03-01", last)];
+            assert_eq!(on("2027-04-01", Policy::MonthlyAverage, "RU", &spends).short, short);
+        }
+    }
+
+    /// R-92, country by country: the day before, the day itself, a kopeck less, the day after the period.
+    #[test]
+    fn placement_and_spend_table() {
+        use Why::{PlacementTooShort as P, SpendTooLow as S};
+        for (country, first, today, amount, short) in [
+            ("RU", "2027-05-20", "2027-06-18", "2000", vec![P]),
+            ("RU", "2027-05-20", "2027-06-19", "2000", vec![]),
+            ("RU", "2027-05-20", "2027-06-19", "1999.99", vec![S]),
+            ("RU", "2027-05-20", "2027-06-20", "2000", vec![S]),
+            ("KZ", "2026-11-30", "2027-05-29", "44800", vec![P]),
+            ("KZ", "2026-11-30", "2027-05-30", "44800", vec![]),
+            ("KZ", "2026-11-30", "2027-05-30", "44799.99", vec![S]),
+            // Six months before 31 May end on the last day of November as well.
+            ("KZ", "2026-11-30", "2027-05-31", "44800", vec![]),
+            ("KZ", "2026-11-30", "2027-06-01", "44800", vec![S]),
+            ("BY", "2026-01-15", "2026-07-14", "360", vec![P]),
+            ("BY", "2026-01-15", "2026-07-15", "360", vec![]),
+            ("BY", "2026-01-15", "2026-07-15", "359.99", vec![S]),
+            ("BY", "2026-01-15", "2026-07-16", "360", vec![S]),
+        ] {
+            for policy in [Policy::RecentSpend, Policy::MonthlyAverage] {
+                if (policy, country) == (Policy::MonthlyAverage, "RU") {
+                    continue;
+                }
+                let found = on(today, policy, country, &[(first, amount)]);
+                assert_eq!(found.short, short, "{country} {first} {today} {amount}");
+            }
+        }
+        let never = on("2027-06-19", Policy::RecentSpend, "RU", &[]);
+        assert_eq!((never.short, never.placement), (vec![P, S], None));
+        assert_eq!(Terms::of(Policy::RecentSpend, "TR"), None);
+    }
+
+    /// More that came back than was spent is less than nothing, not a panic nor enough.
+    #[test]
+    fn what_came_back_counts_against() {
+        let terms = Terms::of(Policy::MonthlyAverage, "RU").unwrap();
+        let spent = Balance::from_micros(-100).unwrap();
+        let record = Record { first_spend: Some(day("2026-01-01")), spent };
+        let now = day("2027-04-01").start();
+        let found = judge(&advertiser(), &Credit::default(), Some((terms, record)), now);
+        assert_eq!(found.short, [Why::SpendTooLow]);
+        assert_eq!(found.spend.unwrap().amount.micros(), -34);
+    }
+}

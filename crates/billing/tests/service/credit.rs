@@ -16,7 +16,11 @@ pub(crate) async fn granted(amount: &str) -> World {
 
 pub(crate) type Answer<T> = Result<Response<T>, Status>;
 
-pub(crate) async fn grant(world: &World, account: &str, amount: &str) -> Answer<pb::SetCreditTermsResponse> {
+pub(crate) async fn grant(
+    world: &World,
+    account: &str,
+    amount: &str,
+) -> Answer<pb::SetCreditTermsResponse> {
     let request = pb::SetCreditTermsRequest {
         name: name(account),
         granted_amount: rub(amount),
@@ -26,7 +30,10 @@ pub(crate) async fn grant(world: &World, account: &str, amount: &str) -> Answer<
     world.operator().credit().set_credit_terms(request).await
 }
 
-pub(crate) async fn threshold(world: &World, amount: &str) -> Answer<pb::SetOverdraftThresholdResponse> {
+pub(crate) async fn threshold(
+    world: &World,
+    amount: &str,
+) -> Answer<pb::SetOverdraftThresholdResponse> {
     let request = pb::SetOverdraftThresholdRequest {
         name: name("shop"),
         threshold: rub(amount),
