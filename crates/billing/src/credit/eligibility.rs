@@ -16,7 +16,7 @@
 //! spent was its agency's.
 //!
 //! Cost of a look: the entries of the account in the period, by their index, about a microsecond each: half a second
-//! for 600 000 charges. Nothing is locked meanwhile.
+//! for 600 000 charges, in statements of a bounded length. Nothing is locked meanwhile.
 
 use adspend_common::{
     db::Pool,

@@ -3,6 +3,7 @@
 
 use adspend_common::{
     db::{self, Client, Tx},
+    money::Balance,
     time::Day,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -122,6 +123,9 @@ SELECT (coalesce((SELECT sum(amount_micros) FROM ledger_leg
             WHERE tenant_id = $1 AND to_account = $2 AND to_account <> 0
               AND to_version > $3 AND to_version <= $4 AND from_bucket = 15), 0))::bigint";
 
+/// Entries that one statement adds up: about half a second, a tenth of what a statement may take.
+const ENTRIES_AT_ONCE: i64 = 500_000;
+
 /// When an account began to spend, and what it spent from a day to another, both inclusive.
 pub(super) async fn record(
     client: &Client,
@@ -133,8 +137,15 @@ pub(super) async fn record(
     let began: Option<DateTime<Utc>> = began.map(|row| row.try_get(0)).transpose()?;
     // Booked before a moment: what the ledger keeps is whole microseconds.
     let instant = TimeDelta::microseconds(1);
-    let before = ledger::entry_at(client, key, first.start() - instant).await?;
+    let mut before = ledger::entry_at(client, key, first.start() - instant).await?;
     let until = ledger::entry_at(client, key, last.end() - instant).await?;
-    let row = client.query_one(SPENT, &[&tenant, &account, &before, &until]).await?;
-    Ok(Record { first_spend: began.map(Day::of), spent: row.try_get(0)? })
+    let mut spent = Balance::ZERO;
+    while before < until {
+        let next = before.saturating_add(ENTRIES_AT_ONCE).min(until);
+        let row = client.query_one(SPENT, &[&tenant, &account, &before, &next]).await?;
+        let overflow = || db::Error::other("the spend of a period is beyond what can be stored");
+        spent = spent.checked_add(row.try_get::<_, Balance>(0)?).ok_or_else(overflow)?;
+        before = next;
+    }
+    Ok(Record { first_spend: began.map(Day::of), spent })
 }
