@@ -428,7 +428,8 @@ pub(crate) fn may_repay(
         (Terms::Deferred, InvoiceState::Issued) => {}
         (Terms::Deferred, InvoiceState::Paid) => return Err(Refusal::AlreadyPaid),
         // A deferred one cannot be cancelled.
-        (Terms::Deferred, InvoiceState::Cancelled) | (Terms::Prepaid, _) => {
+        (Terms::Deferred, InvoiceState::Cancelled)
+        | (Terms::Prepaid, InvoiceState::Issued | InvoiceState::Paid | InvoiceState::Cancelled) => {
             return Err(Refusal::NotDeferred);
         }
     }

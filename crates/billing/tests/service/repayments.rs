@@ -399,6 +399,26 @@ async fn documents_of_the_month_tie_with_a_repayment_in_it() {
     world.end().await;
 }
 
+/// An invoice goes along when its account joins an agency, the posting stays: the audit still finds one by the other.
+#[tokio::test]
+async fn the_audit_follows_a_repaid_invoice_into_another_tenant() {
+    let world = granted("50000").await;
+    world.create(account("north", pb::AccountKind::Agency, OTHER_INN)).await;
+    let invoice = defer(&world, "5000").await.unwrap();
+    world.pay("shop", "2000").await;
+    repaid(&world, &invoice).await;
+    crate::credit::grant(&world, "shop", "0").await.unwrap();
+    let attach =
+        pb::AttachClientRequest { name: name("shop"), agency: name("north"), request_id: fresh() };
+    world.operator().accounts().attach_client(attach).await.unwrap();
+    let moved = invoices(&world).await.pop().unwrap();
+    assert_eq!((moved.name, moved.repaid_from_balance), (invoice.name, true));
+    let verify = pb::VerifyLedgerRequest { account: name("north"), ..Default::default() };
+    let report = world.operator().audit().verify_ledger(verify).await.unwrap().into_inner();
+    assert!(report.ok, "{:#?}", report.differences);
+    world.end().await;
+}
+
 /// The database proves it too: a paid invoice names a payment or a repayment, and only a deferred one the latter; and
 /// the audit finds a repayment that is not in the ledger.
 #[tokio::test]
