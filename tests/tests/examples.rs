@@ -66,6 +66,8 @@ const LINES: &[(&str, Gets)] = &[
     ("CreditService/SetCreditTerms", Answers("50000")),
     ("CreditService/SetOverdraftThreshold", Answers("10000")),
     ("CreditService/GetCreditTerms", Answers("effectiveThreshold")),
+    // The invoice that was made above is a prepaid one.
+    ("CreditService/RepayDeferredInvoice", Refused("FailedPrecondition")),
     ("PromisedPaymentService/GetPromisedPaymentTerms", Answers("")),
     ("PromisedPaymentService/TakePromisedPayment", Answers("PROMISED_PAYMENT_STATE_ACTIVE")),
     ("PromisedPaymentService/GetPromisedPayment", Answers("3000")),

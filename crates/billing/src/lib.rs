@@ -82,6 +82,10 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             name: "0019_spend_only",
             sql: include_str!("../migrations/0019_spend_only.sql"),
         },
+        Migration {
+            name: "0020_repayment_from_balance",
+            sql: include_str!("../migrations/0020_repayment_from_balance.sql"),
+        },
     ],
 );
 

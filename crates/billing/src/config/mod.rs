@@ -16,6 +16,7 @@ use adspend_common::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+pub use crate::credit::eligibility::Policy;
 pub use crate::documents::executor::{Documents, Executor};
 
 pub use autopay::{Autopay, Provider, ProviderError, Webhook};
@@ -62,6 +63,9 @@ pub struct Config {
     /// Promised payments.
     #[serde(default)]
     pub promised_payments: PromisedPayments,
+    /// Credit.
+    #[serde(default)]
+    pub credit: Credit,
     /// Documents.
     #[serde(default)]
     pub documents: Documents,
@@ -101,6 +105,7 @@ impl Config {
             ledger: Ledger::default(),
             invoices: Invoices::default(),
             promised_payments: PromisedPayments::default(),
+            credit: Credit::default(),
             documents: Documents::default(),
             autopay: Autopay::default(),
             mail: Mail::default(),
@@ -276,6 +281,14 @@ impl PromisedPayments {
             ..terms
         }
     }
+}
+
+/// Credit.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Credit {
+    /// What an account's record is held against before a sum is granted.
+    pub eligibility: Policy,
 }
 
 /// Work by the clock. Nothing that a caller is told depends on it.

@@ -64,6 +64,7 @@ pub(crate) fn reversible(legs: &[Leg]) -> Result<(), Refusal> {
         | Kind::Reversal
         | Kind::DeferredIssued
         | Kind::DeferredPaid
+        | Kind::DeferredRepaid
         | Kind::LienTaken
         | Kind::LienReturned
         | Kind::CardDeposit => false,

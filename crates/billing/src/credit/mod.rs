@@ -15,9 +15,13 @@
 //! While an invoice is overdue there is no overdraft, and what comes in is frozen by the ledger in the
 //! transaction in which it comes. The lien does not reduce the debt.
 //!
-//! Deliberately not here: repaying a deferred invoice from the balance, eligibility figures (R-92;
-//! the grant is the operator's), payment by card.
+//! Beside `rules.rs` and `store.rs`: `eligibility.rs`, which holds an account's record against R-92, and
+//! `repay.rs`, which repays an invoice from the balance.
+//!
+//! Deliberately not here: payment by card, a change of a deferred invoice's payer or method.
 
+pub(crate) mod eligibility;
+mod repay;
 pub(crate) mod rules;
 mod store;
 #[cfg(test)]
@@ -41,6 +45,8 @@ use crate::{
     requests::{self, Begun, Call, Outcome},
 };
 
+use eligibility::Policy;
+pub(crate) use repay::{NewRepayment, Repaid, repay};
 use rules::{Credit, Due, Refusal, Standing, Unpaid, Why};
 
 /// The credit of an account as it stands at a moment.
@@ -141,28 +147,39 @@ pub(crate) async fn terms(
     Ok(Shown::new(&account, &credit, now))
 }
 
+/// A sum to be granted.
+#[derive(Debug, Clone)]
+pub(crate) struct NewGrant {
+    pub(crate) account: AccountId,
+    pub(crate) amount: (Money, Currency),
+    /// What an account's record is held against; nothing when the operator waives it.
+    pub(crate) record: Option<Policy>,
+}
+
 /// Grants a sum to an account in place of what was granted before; zero takes it back. Only an operator.
 pub(crate) async fn grant(
     pool: &Pool,
     now: DateTime<Utc>,
     call: &Call<Shown>,
     caller: &Caller,
-    (id, granted): (&AccountId, (Money, Currency)),
+    new: &NewGrant,
 ) -> Result<Outcome<Shown>, Error> {
-    db::retry("credit.grant", requests::TRIES, || {
-        change(
-            pool,
-            now,
-            call,
-            caller,
-            (id, Event::CreditTermsChanged),
-            |account, credit, standing| {
-                credit.threshold = rules::may_grant(account, credit, standing, granted)?;
-                credit.granted = granted.0;
-                credit.set_threshold(credit.threshold, now);
-                Ok(())
-            },
-        )
+    let NewGrant { account: id, amount: granted, record } = new;
+    db::retry("credit.grant", requests::TRIES, || async {
+        // Before anything is locked: reading what was spent may take a while.
+        let short = match record {
+            Some(policy) => eligibility::of(pool, now, *policy, caller, id).await?.short,
+            None => Vec::new(),
+        };
+        let to = (id, Event::CreditTermsChanged as fn(CreditFacts) -> Event);
+        change(pool, now, call, caller, to, |account, credit, standing| {
+            let threshold = rules::may_grant(account, credit, standing, *granted)?;
+            rules::may_raise(account, credit, (granted.0, &short), now)?;
+            credit.granted = granted.0;
+            credit.set_threshold(threshold, now);
+            Ok(())
+        })
+        .await
     })
     .await
 }
@@ -340,6 +357,7 @@ fn facts(account: &AccountId, invoice: &Unpaid) -> InvoiceFacts {
         number: invoice.number.clone(),
         amount: invoice.amount,
         payment: None,
+        repaid_from_balance: false,
     }
 }
 

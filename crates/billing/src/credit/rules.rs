@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     accounts::{Account, AccountKind, AccountState},
+    invoices::{Invoice, InvoiceState, Terms},
     ledger::CreditLine,
 };
 
@@ -16,8 +17,9 @@ use crate::{
 pub(crate) const TERM_DAYS: i32 = 15;
 /// The threshold is managed again so long after a deferred invoice was repaid.
 pub(crate) const MANAGED_AGAIN: TimeDelta = TimeDelta::hours(24);
-/// Where the payer must be.
-const COUNTRIES: [&str; 3] = ["RU", "KZ", "BY"];
+/// Where the payer must be, and the currency that the terms of R-92 are in there.
+const COUNTRIES: [(&str, Currency); 3] =
+    [("RU", Currency::RUB), ("KZ", Currency::KZT), ("BY", Currency::BYN)];
 
 /// A deferred invoice that is not paid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,6 +169,9 @@ pub(crate) enum Why {
     NotADirectAdvertiser,
     LegalEntityRequired,
     CountryNotSupported,
+    CurrencyNotSupported,
+    PlacementTooShort,
+    SpendTooLow,
     AccountBlocked,
     NotGranted,
     DeferredOverdue,
@@ -182,6 +187,9 @@ impl Why {
             Why::NotADirectAdvertiser => "NOT_A_DIRECT_ADVERTISER",
             Why::LegalEntityRequired => "LEGAL_ENTITY_REQUIRED",
             Why::CountryNotSupported => "COUNTRY_NOT_SUPPORTED",
+            Why::CurrencyNotSupported => "CURRENCY_NOT_SUPPORTED",
+            Why::PlacementTooShort => "PLACEMENT_TOO_SHORT",
+            Why::SpendTooLow => "SPEND_TOO_LOW",
             Why::AccountBlocked => "ACCOUNT_BLOCKED",
             Why::NotGranted => "CREDIT_NOT_GRANTED",
             Why::DeferredOverdue => "DEFERRED_OVERDUE",
@@ -211,6 +219,14 @@ pub(crate) enum Refusal {
     BelowDebt(Money),
     #[error("the threshold is turned off at a positive balance only")]
     BalanceNotPositive,
+    #[error("the invoice is not deferred")]
+    NotDeferred,
+    #[error("the invoice is paid")]
+    AlreadyPaid,
+    #[error("a deferred invoice is repaid by its exact amount, {0}")]
+    NotExact(Money),
+    #[error("{own} of the account's own money is free or frozen, {needed} is needed")]
+    Insufficient { own: Balance, needed: Money },
 }
 
 /// Who may not have credit at all.
@@ -222,10 +238,22 @@ pub(crate) fn ineligible(account: &Account) -> Vec<Why> {
     }
     match &account.legal_entity {
         None => why.push(Why::LegalEntityRequired),
-        Some(entity) if !COUNTRIES.contains(&entity.country.as_str()) => {
-            why.push(Why::CountryNotSupported);
-        }
-        Some(_) => {}
+        Some(entity) => match COUNTRIES.iter().find(|(country, _)| *country == entity.country) {
+            None => why.push(Why::CountryNotSupported),
+            Some((_, currency)) if *currency != account.currency => {
+                why.push(Why::CurrencyNotSupported);
+            }
+            Some(_) => {}
+        },
+    }
+    why
+}
+
+/// Who is granted nothing more, whatever its record.
+pub(crate) fn excluded(account: &Account, credit: &Credit, now: DateTime<Utc>) -> Vec<Why> {
+    let mut why = ineligible(account);
+    if credit.is_overdue(now) {
+        why.push(Why::DeferredOverdue);
     }
     why
 }
@@ -331,6 +359,21 @@ pub(crate) fn may_set_threshold(
     Ok(())
 }
 
+/// Whether more may be granted than before: `short` is what the account's record lacks. Less may be at any time.
+pub(crate) fn may_raise(
+    account: &Account,
+    credit: &Credit,
+    (granted, short): (Money, &[Why]),
+    now: DateTime<Utc>,
+) -> Result<(), Refusal> {
+    if granted <= credit.granted {
+        return Ok(());
+    }
+    let mut why = excluded(account, credit, now);
+    why.extend_from_slice(short);
+    refuse(why, credit, now)
+}
+
 /// The threshold that is left under a new grant, when an operator may give it. A grant that sinks takes the
 /// threshold along, but never below what is owed on it: to stop an account that owes, block it.
 pub(crate) fn may_grant(
@@ -340,10 +383,6 @@ pub(crate) fn may_grant(
     (granted, currency): (Money, Currency),
 ) -> Result<Money, Refusal> {
     in_currency(account, currency)?;
-    let why = ineligible(account);
-    if !granted.is_zero() && !why.is_empty() {
-        return Err(Refusal::NotAvailable(why));
-    }
     // A month's invoice is a part of the threshold already: only a grant that sinks takes from it.
     let threshold = match granted < credit.granted {
         true => credit.threshold.min(granted),
@@ -368,6 +407,43 @@ pub(crate) fn may_defer(
         return Err(Refusal::AboveMaximum(credit.room()));
     }
     Ok(())
+}
+
+/// What of a repayment comes out of the lien, and what out of free money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub(crate) frozen: Money,
+    pub(crate) main: Money,
+}
+
+/// Whether an operator may repay an invoice from the balance, and with which money: that under the lien
+/// first, for it is there for this debt, then free money. Neither held money nor the overdraft; and what free money
+/// is below zero by is spent already, out of what is under the lien as well.
+pub(crate) fn may_repay(
+    invoice: &Invoice,
+    (amount, currency): (Money, Currency),
+    (main, frozen): (Balance, Money),
+) -> Result<Parts, Refusal> {
+    match (invoice.terms, invoice.state) {
+        (Terms::Deferred, InvoiceState::Issued) => {}
+        (Terms::Deferred, InvoiceState::Paid) => return Err(Refusal::AlreadyPaid),
+        // A deferred one cannot be cancelled.
+        (Terms::Deferred, InvoiceState::Cancelled)
+        | (Terms::Prepaid, InvoiceState::Issued | InvoiceState::Paid | InvoiceState::Cancelled) => {
+            return Err(Refusal::NotDeferred);
+        }
+    }
+    if invoice.currency != currency {
+        return Err(Refusal::Currency { expected: invoice.currency, found: currency });
+    }
+    if invoice.amount != amount {
+        return Err(Refusal::NotExact(invoice.amount));
+    }
+    let own = main.checked_add(frozen).unwrap_or(main);
+    if own < Balance::from(amount) {
+        return Err(Refusal::Insufficient { own, needed: amount });
+    }
+    Ok(Parts { frozen: frozen.min(amount), main: amount.saturating_sub(frozen) })
 }
 
 fn in_currency(account: &Account, found: Currency) -> Result<(), Refusal> {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::rules::*;
 use crate::{
     accounts::{Account, AccountKind, AccountState, LegalEntity},
+    invoices::{Invoice, InvoiceState, Terms},
     ledger::{AccountKey, AccountNo, TenantNo},
 };
 
@@ -31,7 +32,7 @@ fn noon() -> DateTime<Utc> {
     at("2027-06-05T12:00:00+03:00")
 }
 
-fn advertiser() -> Account {
+pub(super) fn advertiser() -> Account {
     Account {
         key: AccountKey { tenant: TenantNo(1), account: AccountNo(1) },
         id: AccountId::parse("shop").unwrap(),
@@ -143,10 +144,13 @@ fn who_may_have_credit() {
         account.legal_entity.as_mut().unwrap().country = country.to_owned();
         account
     };
+    let paying_in = |currency, country| Account { currency, ..abroad(country) };
     for (account, why) in [
         (abroad("RU"), vec![]),
-        (abroad("KZ"), vec![]),
-        (abroad("BY"), vec![]),
+        (paying_in(Currency::KZT, "KZ"), vec![]),
+        (paying_in(Currency::BYN, "BY"), vec![]),
+        (abroad("KZ"), vec![Why::CurrencyNotSupported]),
+        (paying_in(Currency::USD, "RU"), vec![Why::CurrencyNotSupported]),
         (abroad("TR"), vec![Why::CountryNotSupported]),
         (Account { kind: AccountKind::Agency, ..advertiser() }, vec![Why::NotADirectAdvertiser]),
         (
@@ -155,6 +159,85 @@ fn who_may_have_credit() {
         ),
     ] {
         assert_eq!(ineligible(&account), why);
+    }
+}
+
+/// more needs a record and no overdue debt; less and the same need nothing.
+#[test]
+fn what_stands_against_a_larger_grant() {
+    let agency = Account { kind: AccountKind::Agency, ..advertiser() };
+    let direct = advertiser();
+    let owing = credit("1000", "0", "500");
+    let overdue = at("2027-06-16T00:00:00+03:00");
+    let not_available = |why: &[Why]| Err(Refusal::NotAvailable(why.to_vec()));
+    let short = [Why::SpendTooLow];
+    for (name, account, granted, short, now, verdict) in [
+        ("more with a record", &direct, "1000.01", &[][..], noon(), Ok(())),
+        ("more without one", &direct, "1000.01", &short, noon(), not_available(&short)),
+        ("the same without one", &direct, "1000", &short, noon(), Ok(())),
+        ("less without one", &direct, "999", &short, noon(), Ok(())),
+        ("more while overdue", &direct, "1000.01", &[], overdue, Err(Refusal::Overdue)),
+        ("less while overdue", &direct, "0", &short, overdue, Ok(())),
+        ("an agency", &agency, "2000", &[], noon(), not_available(&[Why::NotADirectAdvertiser])),
+        ("an agency loses it", &agency, "0", &[], noon(), Ok(())),
+    ] {
+        let got = may_raise(account, &owing, (money(granted), short), now);
+        assert_eq!(got, verdict, "{name}");
+    }
+}
+
+/// the lien first, then free money; not the overdraft, and not money that is spent.
+#[test]
+fn a_repayment_table() {
+    let invoice = |terms, state| Invoice {
+        id: Uuid::nil(),
+        account: AccountId::parse("shop").unwrap(),
+        serial: 1,
+        number: "AS-27-000001".into(),
+        amount: money("1000"),
+        currency: Currency::RUB,
+        terms,
+        state,
+        payer_name: String::new(),
+        payer_inn: String::new(),
+        payer_kpp: String::new(),
+        pay_by: "2027-06-15".parse().unwrap(),
+        created_at: noon(),
+        paid_at: None,
+        payment: None,
+        repayment: None,
+    };
+    let open = invoice(Terms::Deferred, InvoiceState::Issued);
+    let parts = |frozen, main| Ok(Parts { frozen: money(frozen), main: money(main) });
+    let short = |own| Err(Refusal::Insufficient { own: balance(own), needed: money("1000") });
+    for (name, main, frozen, verdict) in [
+        ("free money alone", 1_500, "0", parts("0", "1000")),
+        ("to the kopeck", 1_000, "0", parts("0", "1000")),
+        ("the lien alone", 0, "1700", parts("1000", "0")),
+        ("the lien first", 900, "700", parts("700", "300")),
+        ("both are not enough", 299, "700", short(999)),
+        ("below zero is spent", -200, "1100", short(900)),
+        ("below zero, and enough", -200, "1200", parts("1000", "0")),
+        ("nothing", -8_500, "0", short(-8_500)),
+    ] {
+        let funds = (balance(main), money(frozen));
+        let got = may_repay(&open, (money("1000"), Currency::RUB), funds);
+        assert_eq!(got, verdict, "{name}");
+    }
+    let plenty = (balance(9_000), Money::ZERO);
+    let asked = (money("1000"), Currency::RUB);
+    for (invoice, asked, refusal) in [
+        (invoice(Terms::Deferred, InvoiceState::Paid), asked, Refusal::AlreadyPaid),
+        (invoice(Terms::Prepaid, InvoiceState::Issued), asked, Refusal::NotDeferred),
+        (invoice(Terms::Prepaid, InvoiceState::Paid), asked, Refusal::NotDeferred),
+        (open.clone(), (money("999.99"), Currency::RUB), Refusal::NotExact(money("1000"))),
+        (
+            open,
+            (money("1000"), Currency::USD),
+            Refusal::Currency { expected: Currency::RUB, found: Currency::USD },
+        ),
+    ] {
+        assert_eq!(may_repay(&invoice, asked, plenty), Err(refusal));
     }
 }
 

@@ -107,6 +107,9 @@ pub(crate) struct InvoiceFacts {
     pub(crate) amount: Money,
     /// What paid it.
     pub(crate) payment: Option<String>,
+    /// No payment did: the balance. Events of before do not have it.
+    #[serde(default)]
+    pub(crate) repaid_from_balance: bool,
 }
 
 /// Of a payment.

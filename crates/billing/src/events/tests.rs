@@ -21,6 +21,7 @@ pub(super) fn event(writer: i64, nth: i64) -> Event {
         number: nth.to_string(),
         amount: Money::from_micros(nth).unwrap(),
         payment: None,
+        repaid_from_balance: false,
     })
 }
 

@@ -10,8 +10,15 @@ use adspend_common::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Change, Shared, split};
-use crate::credit::{self, Shown, rules::Why};
+use super::{Change, Shared, invoices, split};
+use crate::{
+    credit::{
+        self, NewGrant, NewRepayment, Repaid, Shown,
+        eligibility::{self, Eligibility},
+        rules::Why,
+    },
+    transactions,
+};
 
 /// The service.
 #[derive(Clone)]
@@ -35,9 +42,12 @@ fn decode(
     v.all((name, amount, request_id))
 }
 
+fn names(why: &[Why]) -> Vec<String> {
+    why.iter().map(|why| why.name().to_owned()).collect()
+}
+
 fn encode(shown: &Shown) -> pb::CreditTerms {
     let money = |amount| Some(rpc::money(amount, shown.currency));
-    let names = |why: &[Why]| why.iter().map(|why| why.name().to_owned()).collect();
     pb::CreditTerms {
         account: shown.account.name(),
         granted_amount: money(shown.granted),
@@ -54,12 +64,38 @@ fn encode(shown: &Shown) -> pb::CreditTerms {
     }
 }
 
+fn encode_eligibility(of: &Eligibility) -> pb::CreditEligibility {
+    let Eligibility { currency, excluded, short, placement, spend } = of;
+    let mut refusals = names(excluded);
+    refusals.extend(names(short));
+    pb::CreditEligibility {
+        eligible: refusals.is_empty(),
+        refusals,
+        placement_start_date: placement.map(|(first, _)| rpc::date(first)),
+        required_placement_date: placement.map(|(_, enough)| rpc::date(enough)),
+        spend_start_date: spend.map(|spend| rpc::date(spend.first_day)),
+        spend_end_date: spend.map(|spend| rpc::date(spend.last_day)),
+        spend: spend.map(|spend| rpc::balance(spend.amount, *currency)),
+        required_spend: spend.map(|spend| rpc::money(spend.least, *currency)),
+    }
+}
+
 fn granted(shown: &Shown) -> pb::SetCreditTermsResponse {
     pb::SetCreditTermsResponse { credit_terms: Some(encode(shown)), replayed: false }
 }
 
 fn set(shown: &Shown) -> pb::SetOverdraftThresholdResponse {
     pb::SetOverdraftThresholdResponse { credit_terms: Some(encode(shown)), replayed: false }
+}
+
+fn repaid(repaid: &Repaid) -> pb::RepayDeferredInvoiceResponse {
+    let Repaid { invoice, transactions } = repaid;
+    let name = |number: &i64| transactions::name(&invoice.account, *number);
+    pb::RepayDeferredInvoiceResponse {
+        invoice: invoice.paid_at.map(|at| invoices::encode(invoice, at)),
+        transactions: transactions.iter().map(name).collect(),
+        replayed: false,
+    }
 }
 
 #[tonic::async_trait]
@@ -72,9 +108,13 @@ impl pb::credit_service_server::CreditService for Credit {
         let mut v = Violations::new();
         let name = v.name("name", &message.name);
         let (id,) = v.all((name,))?;
-        let shown = credit::terms(&self.0.pool, self.0.now(), &caller, &id).await;
-        let credit_terms = Some(encode(&shown.map_err(Refusal::from)?));
-        Ok(Response::new(pb::GetCreditTermsResponse { credit_terms }))
+        let (pool, now, policy) = (&self.0.pool, self.0.now(), self.0.config.credit.eligibility);
+        let shown = credit::terms(pool, now, &caller, &id).await.map_err(Refusal::from)?;
+        let of = eligibility::of(pool, now, policy, &caller, &id).await.map_err(Refusal::from)?;
+        Ok(Response::new(pb::GetCreditTermsResponse {
+            credit_terms: Some(encode(&shown)),
+            eligibility: Some(encode_eligibility(&of)),
+        }))
     }
 
     async fn set_credit_terms(
@@ -84,11 +124,12 @@ impl pb::credit_service_server::CreditService for Credit {
         let (caller, message) = split(request);
         let amount = ("granted_amount", message.granted_amount.as_ref());
         let (account, amount, id) = decode(&message.name, amount, &message.request_id)?;
+        let record = (!message.waive_record).then_some(self.0.config.credit.eligibility);
+        let new = NewGrant { account, amount, record };
         let change = Change { method: "SetCreditTerms", caller, id, message: &message };
         self.0
             .change(change, granted, |shared, caller, call| async move {
-                let of = (&account, amount);
-                credit::grant(&shared.pool, shared.now(), &call, &caller, of).await
+                credit::grant(&shared.pool, shared.now(), &call, &caller, &new).await
             })
             .await
     }
@@ -105,6 +146,25 @@ impl pb::credit_service_server::CreditService for Credit {
             .change(change, set, |shared, caller, call| async move {
                 let of = (&account, amount);
                 credit::set_threshold(&shared.pool, shared.now(), &call, &caller, of).await
+            })
+            .await
+    }
+
+    async fn repay_deferred_invoice(
+        &self,
+        request: Request<pb::RepayDeferredInvoiceRequest>,
+    ) -> Result<Response<pb::RepayDeferredInvoiceResponse>, Status> {
+        let (caller, message) = split(request);
+        let mut v = Violations::new();
+        let name = v.path2("name", &message.name, invoices::PATH);
+        let amount = v.kopecks("amount", message.amount.as_ref());
+        let request_id = v.request_id(&message.request_id);
+        let ([account, invoice], amount, id) = v.all((name, amount, request_id))?;
+        let new = NewRepayment { account: account.into(), invoice, amount };
+        let change = Change { method: "RepayDeferredInvoice", caller, id, message: &message };
+        self.0
+            .change(change, repaid, |shared, _, call| async move {
+                credit::repay(&shared.pool, shared.now(), &call, &new).await
             })
             .await
     }

@@ -172,9 +172,10 @@ impl Of {
     }
 
     fn invoice(self, facts: &events::InvoiceFacts) -> pb::InvoiceEvent {
-        let events::InvoiceFacts { invoice, number, amount, payment } = facts.clone();
-        let payment = payment.unwrap_or_default();
-        pb::InvoiceEvent { invoice, number, amount: self.money(amount), payment }
+        let events::InvoiceFacts { invoice, number, amount, payment, repaid_from_balance } =
+            facts.clone();
+        let (amount, payment) = (self.money(amount), payment.unwrap_or_default());
+        pb::InvoiceEvent { invoice, number, amount, payment, repaid_from_balance }
     }
 
     fn payment(self, facts: &events::PaymentFacts) -> pb::PaymentEvent {

@@ -17,7 +17,7 @@ use crate::{
     payments,
 };
 
-const PATH: [&str; 2] = ["accounts", "invoices"];
+pub(super) const PATH: [&str; 2] = ["accounts", "invoices"];
 
 /// The service.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ fn decode_cancel(
     Ok((account.into(), invoice, request_id))
 }
 
-fn encode(invoice: &Invoice, now: DateTime<Utc>) -> pb::Invoice {
+pub(super) fn encode(invoice: &Invoice, now: DateTime<Utc>) -> pb::Invoice {
     let state = match invoice.standing(now) {
         Standing::Issued => pb::InvoiceState::Issued,
         Standing::Overdue => pb::InvoiceState::Overdue,
@@ -71,6 +71,7 @@ fn encode(invoice: &Invoice, now: DateTime<Utc>) -> pb::Invoice {
         create_time: Some(rpc::timestamp(invoice.created_at)),
         pay_time: invoice.paid_at.map(rpc::timestamp),
         payment: invoice.payment.map(|id| payments::name(&id)).unwrap_or_default(),
+        repaid_from_balance: invoice.repayment.is_some(),
     }
 }
 

@@ -49,6 +49,7 @@ pub(crate) const METHODS: MethodTable = &[
     ("/adspend.billing.v1.CreditService/GetCreditTerms", READ),
     ("/adspend.billing.v1.CreditService/SetCreditTerms", &[Operator]),
     ("/adspend.billing.v1.CreditService/SetOverdraftThreshold", &[Operator, Advertiser]),
+    ("/adspend.billing.v1.CreditService/RepayDeferredInvoice", &[Operator]),
     ("/adspend.billing.v1.PaymentService/RecordPayment", &[Operator]),
     ("/adspend.billing.v1.PaymentService/ImportStatement", &[Operator]),
     ("/adspend.billing.v1.PaymentService/GetPayment", READ),

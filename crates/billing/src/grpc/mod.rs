@@ -150,6 +150,7 @@ replayable!(
     CancelInvoiceResponse,
     SetCreditTermsResponse,
     SetOverdraftThresholdResponse,
+    RepayDeferredInvoiceResponse,
     RecordPaymentResponse,
     ImportStatementResponse,
     AllocatePaymentResponse,

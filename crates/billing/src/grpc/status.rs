@@ -172,6 +172,12 @@ fn credit_refusal(refusal: credit::rules::Refusal) -> Refusal {
             precondition(Reason::ThresholdBelowDebt, text).with("minimum", least)
         }
         R::BalanceNotPositive => precondition(Reason::BalanceNotPositive, text),
+        R::NotDeferred => precondition(Reason::InvoiceNotDeferred, text),
+        R::AlreadyPaid => precondition(Reason::AlreadyPaid, text),
+        R::NotExact(amount) => precondition(Reason::AmountMismatch, text).with("expected", amount),
+        R::Insufficient { own, needed } => precondition(Reason::InsufficientFunds, text)
+            .with("available_micros", own.micros())
+            .with("needed_micros", needed.micros()),
     }
 }
 

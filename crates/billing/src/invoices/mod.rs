@@ -3,7 +3,7 @@
 //! A prepaid invoice has no expiry: `pay_by` is a recommendation. A deferred one is credited when it is
 //! issued (`credit` decides whether it may be), and is overdue when `pay_by` is over: that is never stored. The
 //! amount includes VAT. The payer is written down at the time of issue. What pays an invoice is decided by
-//! `payments`.
+//! `payments`, and by `credit` when it is repaid from the balance.
 //!
 //! Deliberately not here: the PDF.
 
@@ -75,7 +75,10 @@ pub(crate) struct Invoice {
     pub(crate) pay_by: Day,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) paid_at: Option<DateTime<Utc>>,
+    /// The payment that paid it.
     pub(crate) payment: Option<Uuid>,
+    /// The posting that repaid it from the balance; then there is no payment.
+    pub(crate) repayment: Option<Uuid>,
 }
 
 impl Invoice {
@@ -103,6 +106,7 @@ impl Invoice {
             number: self.number.clone(),
             amount: self.amount,
             payment: self.payment.as_ref().map(payments::name),
+            repaid_from_balance: self.repayment.is_some(),
         }
     }
 }
@@ -229,6 +233,7 @@ pub(crate) async fn issue(
         created_at: at,
         paid_at: None,
         payment: None,
+        repayment: None,
     };
     store::insert(tx, account.key, &invoice, month).await?;
     Ok(invoice)

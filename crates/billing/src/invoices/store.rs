@@ -68,6 +68,7 @@ fn invoice(row: &Row) -> Result<Invoice, db::Error> {
         created_at: row.try_get("created_at")?,
         paid_at: row.try_get("paid_at")?,
         payment: row.try_get("payment_id")?,
+        repayment: row.try_get("repayment_id")?,
     })
 }
 
@@ -117,7 +118,8 @@ pub(super) async fn insert(
 
 const FIND: &str = "-- invoices.find
 SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.terms, i.state,
-       i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id
+       i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id,
+       i.repayment_id
 FROM invoice i JOIN account a ON a.tenant_id = i.tenant_id AND a.account_id = i.account_id
 WHERE i.tenant_id = $1 AND i.account_id = $2 AND i.invoice_id = $3";
 
@@ -131,7 +133,8 @@ pub(super) async fn find(
 
 const LOCK: &str = "-- invoices.lock
 SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.terms, i.state,
-       i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id
+       i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id,
+       i.repayment_id
 FROM invoice i JOIN account a ON a.tenant_id = i.tenant_id AND a.account_id = i.account_id
 WHERE i.tenant_id = $1 AND i.account_id = $2 AND i.invoice_id = $3
 FOR NO KEY UPDATE OF i";
@@ -165,7 +168,7 @@ pub(crate) async fn find_numbers(
 const LOCK_ALL: &str = "-- invoices.lock_all
 SELECT i.tenant_id, i.account_id, i.invoice_id, a.name AS account, i.serial, i.number,
        i.amount_micros, i.currency, i.terms, i.state, i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by,
-       i.created_at, i.paid_at, i.payment_id
+       i.created_at, i.paid_at, i.payment_id, i.repayment_id
 FROM unnest($1::bigint[], $2::bigint[], $3::uuid[]) AS k (tenant_id, account_id, invoice_id)
 JOIN invoice i ON i.tenant_id = k.tenant_id AND i.account_id = k.account_id
      AND i.invoice_id = k.invoice_id
@@ -193,7 +196,7 @@ pub(crate) async fn lock_all(
 }
 
 const SET_STATE: &str = "-- invoices.set_state
-UPDATE invoice SET state = $3, paid_at = $4, payment_id = $5
+UPDATE invoice SET state = $3, paid_at = $4, payment_id = $5, repayment_id = $6
 WHERE tenant_id = $1 AND invoice_id = $2";
 
 /// Writes the state of a locked invoice, and what paid it.
@@ -202,8 +205,9 @@ pub(crate) async fn set_state(
     tenant: TenantNo,
     invoice: &Invoice,
 ) -> Result<(), db::Error> {
-    let Invoice { id, state, paid_at, payment, .. } = invoice;
-    let set = tx.execute(SET_STATE, &[&tenant.0, id, &state.number(), paid_at, payment]).await?;
+    let Invoice { id, state, paid_at, payment, repayment, .. } = invoice;
+    let params: db::Params<'_> = &[&tenant.0, id, &state.number(), paid_at, payment, repayment];
+    let set = tx.execute(SET_STATE, params).await?;
     db::exactly_one(set, "invoices.set_state")
 }
 
@@ -213,7 +217,7 @@ FROM unnest($1::bigint[], $2::uuid[], $3::smallint[], $4::timestamptz[], $5::uui
      AS v (tenant_id, invoice_id, state, paid_at, payment_id)
 WHERE i.tenant_id = v.tenant_id AND i.invoice_id = v.invoice_id";
 
-/// The same for many locked invoices.
+/// The same for many locked invoices that payments paid.
 pub(crate) async fn set_states(
     tx: &Tx<'_>,
     invoices: &[(TenantNo, Invoice)],
@@ -229,7 +233,8 @@ pub(crate) async fn set_states(
 
 const LIST: &str = "-- invoices.list
 SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.terms, i.state,
-       i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id
+       i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id,
+       i.repayment_id
 FROM invoice i JOIN account a ON a.tenant_id = i.tenant_id AND a.account_id = i.account_id
 WHERE i.tenant_id = $1 AND i.account_id = $2 AND i.serial < $3
 ORDER BY i.serial DESC LIMIT $4";

@@ -194,6 +194,23 @@ FULL JOIN (
 WHERE coalesce(l.owed, 0) <> coalesce(i.owed, 0)
 LIMIT 100";
 
+/// R-103: what was repaid from a balance is an invoice of that account, whole, once. An invoice goes along when its
+/// account joins another tenant, the posting stays.
+const REPAID: &str = "-- audit.repaid_equals_invoices
+SELECT format('posting %s in tenant %s', coalesce(l.posting_id, i.repayment_id),
+              coalesce(l.tenant_id, i.tenant_id)),
+       format('ledger took %s from account %s, invoice %s of account %s asks for %s', l.amount,
+              l.from_account, i.number, i.account_id, i.amount_micros)
+FROM (
+    SELECT tenant_id, posting_id, from_account, sum(amount_micros) AS amount
+    FROM ledger_leg WHERE kind = 24 GROUP BY tenant_id, posting_id, from_account
+) l
+FULL JOIN (SELECT * FROM invoice WHERE repayment_id IS NOT NULL) i
+    ON i.repayment_id = l.posting_id AND i.account_id = l.from_account
+WHERE ($1::bigint IS NULL OR coalesce(l.tenant_id, i.tenant_id) = $1)
+  AND (l.posting_id IS NULL OR i.invoice_id IS NULL OR l.amount <> i.amount_micros)
+LIMIT 100";
+
 /// R-98: the overdraft is the threshold less the unpaid deferred invoices; frozen money has a reason.
 const CREDIT: &str = "-- audit.overdraft_equals_credit
 SELECT format('account %s in tenant %s', b.account_id, b.tenant_id),
@@ -225,7 +242,7 @@ WHERE b.spend_only_micros > 0 AND ($1::bigint IS NULL OR b.tenant_id = $1)
   AND b.spend_only_micros > c.given
 LIMIT 100";
 
-const CHECKS: [(&str, &str); 11] = [
+const CHECKS: [(&str, &str); 12] = [
     ("balance_equals_entries", BALANCES),
     ("running_balance", CHAIN),
     ("threshold", THRESHOLD),
@@ -235,6 +252,7 @@ const CHECKS: [(&str, &str); 11] = [
     ("unallocated_equals_payments", UNALLOCATED),
     ("top_ups_equal_runs", TOP_UPS),
     ("deferred_equals_invoices", DEFERRED),
+    ("repaid_equals_invoices", REPAID),
     ("overdraft_equals_credit", CREDIT),
     ("spend_only_within_credits", SPEND_ONLY),
 ];

@@ -182,6 +182,8 @@ stored_enum! {
         LienTaken = 22,
         /// The same money back: frozen → main.
         LienReturned = 23,
+        /// A deferred invoice repaid from the balance: frozen or main → deferred.
+        DeferredRepaid = 24,
         /// A payment by card: card → main.
         CardDeposit = 43,
     }
@@ -240,6 +242,7 @@ impl Kind {
             | Kind::HoldOpened
             | Kind::Refund
             | Kind::Reversal
+            | Kind::DeferredRepaid
             | Kind::AutoTopUp => true,
             Kind::Deposit
             | Kind::UnallocatedIn
@@ -286,6 +289,7 @@ impl Kind {
             | Kind::CardDeposit
             | Kind::DeferredIssued
             | Kind::DeferredPaid
+            | Kind::DeferredRepaid
             | Kind::LienTaken
             | Kind::LienReturned => false,
         }

@@ -414,7 +414,14 @@ fn allowed(row: &Row, leg: &Leg, bucket: OwnerBucket, direction: Direction) -> R
     }
     let takes_free_money = direction == Direction::Out && bucket == OwnerBucket::Main;
     if takes_free_money && leg.kind.is_voluntary() {
-        let available = if leg.kind.is_withdrawal() { row.transferable() } else { row.available() };
+        let available = if leg.kind == Kind::DeferredRepaid {
+            // Credit is not repaid with credit, and the lien of an overdue invoice is for this very debt.
+            row.main
+        } else if leg.kind.is_withdrawal() {
+            row.transferable()
+        } else {
+            row.available()
+        };
         if available < Balance::from(leg.amount) {
             return Err(Refusal::Insufficient { account, available, amount: leg.amount });
         }

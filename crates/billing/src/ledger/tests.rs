@@ -401,3 +401,35 @@ async fn a_past_balance_is_the_last_entry_at_or_before_the_moment() {
         assert_eq!(figures.main.micros(), expected, "{minutes} minutes");
     }
 }
+
+/// R-103: a deferred invoice is repaid with free money that is there, not with the overdraft; that an invoice is
+/// overdue does not keep its own repayment out, while it stops everything else (I-3).
+#[test]
+fn a_debt_is_not_repaid_with_credit() {
+    let owner = key(1, 1);
+    let main = Place::Main(owner.account);
+    let deferred = Place::Counter(Counter::Deferred);
+    for (balance, overdraft, overdue, repays, holds) in [
+        (100, 0, false, true, true),
+        (99, 50, false, false, true),
+        (-1, 500, false, false, true),
+        (100, 0, true, true, false),
+        (99, 500, true, false, false),
+    ] {
+        let row = Row {
+            main: Balance::from_micros(balance).unwrap(),
+            overdraft: Money::from_micros(overdraft).unwrap(),
+            overdue,
+            ..Row::new(owner, start())
+        };
+        let booked = |kind, to| {
+            let mut fold = rules::Fold::new(start(), vec![row.clone()]);
+            fold.post(&posting("r", 1, vec![leg(kind, main, to, 100)])).is_ok()
+        };
+        let got = (
+            booked(Kind::DeferredRepaid, deferred),
+            booked(Kind::HoldOpened, Place::Held(owner.account)),
+        );
+        assert_eq!(got, (repays, holds), "{balance} {overdraft} {overdue}");
+    }
+}

@@ -236,6 +236,7 @@ mod tests {
             created_at: DateTime::UNIX_EPOCH,
             paid_at: None,
             payment: None,
+            repayment: None,
         }
     }
 

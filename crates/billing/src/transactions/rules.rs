@@ -67,9 +67,10 @@ pub(crate) const fn shown(kind: Kind, sign: Sign) -> Option<TransactionType> {
             Some(T::Deposit)
         }
         (Kind::PromiseTaken | Kind::DeferredIssued, Sign::In | Sign::Out) => Some(T::DepositCredit),
-        (Kind::PromiseRepaid | Kind::PromiseCollected, Sign::In | Sign::Out) => {
-            Some(T::ChargeCredit)
-        }
+        (
+            Kind::PromiseRepaid | Kind::PromiseCollected | Kind::DeferredRepaid,
+            Sign::In | Sign::Out,
+        ) => Some(T::ChargeCredit),
         (Kind::HoldSettled | Kind::LateCharge, Sign::In | Sign::Out) => Some(T::Charge),
         (Kind::MovedOut | Kind::MovedIn, Sign::In | Sign::Out) => Some(T::Adjustment),
         (Kind::Refund, Sign::In | Sign::Out) => Some(T::Refund),
@@ -179,6 +180,8 @@ mod tests {
             (Kind::PromiseTaken, Sign::In, TransactionType::DepositCredit),
             (Kind::PromiseRepaid, Sign::Out, TransactionType::ChargeCredit),
             (Kind::PromiseCollected, Sign::Out, TransactionType::ChargeCredit),
+            (Kind::DeferredIssued, Sign::In, TransactionType::DepositCredit),
+            (Kind::DeferredRepaid, Sign::Out, TransactionType::ChargeCredit),
             (Kind::Deposit, Sign::In, TransactionType::Deposit),
             (Kind::Allocation, Sign::In, TransactionType::Deposit),
             (Kind::HoldSettled, Sign::Out, TransactionType::Charge),

@@ -148,6 +148,7 @@ async fn deferred_money_is_not_paid_back() {
     let granted = pb::SetCreditTermsRequest {
         name: name("shop"),
         granted_amount: rub("50000"),
+        waive_record: true,
         request_id: fresh(),
     };
     world.operator().credit().set_credit_terms(granted).await.unwrap();

@@ -6,7 +6,7 @@ use tonic::{Code, Response, Status};
 use crate::support::*;
 
 /// A direct advertiser with a grant, on a Thursday in May.
-async fn granted(amount: &str) -> World {
+pub(crate) async fn granted(amount: &str) -> World {
     let world = World::start().await;
     world.set("2027-05-20T12:00:00+03:00");
     world.create(account("shop", pb::AccountKind::Advertiser, NORTH_INN)).await;
@@ -14,18 +14,26 @@ async fn granted(amount: &str) -> World {
     world
 }
 
-type Answer<T> = Result<Response<T>, Status>;
+pub(crate) type Answer<T> = Result<Response<T>, Status>;
 
-async fn grant(world: &World, account: &str, amount: &str) -> Answer<pb::SetCreditTermsResponse> {
+pub(crate) async fn grant(
+    world: &World,
+    account: &str,
+    amount: &str,
+) -> Answer<pb::SetCreditTermsResponse> {
     let request = pb::SetCreditTermsRequest {
         name: name(account),
         granted_amount: rub(amount),
+        waive_record: true,
         request_id: fresh(),
     };
     world.operator().credit().set_credit_terms(request).await
 }
 
-async fn threshold(world: &World, amount: &str) -> Answer<pb::SetOverdraftThresholdResponse> {
+pub(crate) async fn threshold(
+    world: &World,
+    amount: &str,
+) -> Answer<pb::SetOverdraftThresholdResponse> {
     let request = pb::SetOverdraftThresholdRequest {
         name: name("shop"),
         threshold: rub(amount),
@@ -34,13 +42,13 @@ async fn threshold(world: &World, amount: &str) -> Answer<pb::SetOverdraftThresh
     world.role("advertiser", Some("shop")).credit().set_overdraft_threshold(request).await
 }
 
-async fn terms(world: &World) -> pb::CreditTerms {
+pub(crate) async fn terms(world: &World) -> pb::CreditTerms {
     let request = pb::GetCreditTermsRequest { name: name("shop") };
     let answer = world.operator().credit().get_credit_terms(request).await.unwrap();
     answer.into_inner().credit_terms.unwrap()
 }
 
-async fn defer(world: &World, amount: &str) -> Result<pb::Invoice, Status> {
+pub(crate) async fn defer(world: &World, amount: &str) -> Result<pb::Invoice, Status> {
     let request = pb::CreateInvoiceRequest {
         parent: name("shop"),
         amount: rub(amount),
@@ -52,14 +60,14 @@ async fn defer(world: &World, amount: &str) -> Result<pb::Invoice, Status> {
     Ok(issued.into_inner().invoice.unwrap())
 }
 
-async fn invoices(world: &World) -> Vec<pb::Invoice> {
+pub(crate) async fn invoices(world: &World) -> Vec<pb::Invoice> {
     let request = pb::ListInvoicesRequest { parent: name("shop"), ..Default::default() };
     let listed = world.operator().invoices().list_invoices(request).await.unwrap();
     listed.into_inner().invoices
 }
 
 /// A hold of what is asked for or of what there is; what it got, or the reason why not.
-async fn hold(caller: &Caller, rubles: i64) -> Result<pb::Hold, String> {
+pub(crate) async fn hold(caller: &Caller, rubles: i64) -> Result<pb::Hold, String> {
     let item = pb::OpenHoldItem {
         account: name("shop"),
         amount_micros: rubles * 1_000_000,
@@ -76,7 +84,7 @@ async fn hold(caller: &Caller, rubles: i64) -> Result<pb::Hold, String> {
 }
 
 /// Spends out of a hold, as pacing does: what was granted, in whole roubles.
-async fn spend(world: &World, rubles: i64) -> Result<i64, String> {
+pub(crate) async fn spend(world: &World, rubles: i64) -> Result<i64, String> {
     let pacing = world.role("pacing", None);
     let opened = hold(&pacing, rubles).await?;
     let item = pb::SettleHoldItem {
@@ -93,23 +101,23 @@ async fn spend(world: &World, rubles: i64) -> Result<i64, String> {
     Ok(opened.opened_micros / 1_000_000)
 }
 
-async fn release(caller: &Caller, hold: &pb::Hold) {
+pub(crate) async fn release(caller: &Caller, hold: &pb::Hold) {
     let request =
         pb::ReleaseHoldsRequest { requests: vec![pb::ReleaseHoldItem { hold: hold.name.clone() }] };
     caller.holds().release_holds(request).await.unwrap();
 }
 
-async fn figures(world: &World) -> [String; 5] {
+pub(crate) async fn figures(world: &World) -> [String; 5] {
     let balance = world.balance("shop").await;
     let pb::GetBalanceResponse { posted, frozen, overdraft_threshold, available, .. } = &balance;
     [posted, frozen, overdraft_threshold, available, &balance.deferred_debt].map(text)
 }
 
-fn are(figures: [String; 5], expected: [&str; 5]) {
+pub(crate) fn are(figures: [String; 5], expected: [&str; 5]) {
     assert_eq!(figures, expected, "posted, frozen, threshold, available, deferred debt");
 }
 
-fn date(day: Option<adspend_common::proto::google::r#type::Date>) -> String {
+pub(crate) fn date(day: Option<adspend_common::proto::google::r#type::Date>) -> String {
     let day = day.unwrap();
     format!("{}-{:02}-{:02}", day.year, day.month, day.day)
 }
@@ -370,6 +378,7 @@ async fn credit_is_for_direct_advertisers_of_three_countries_and_by_grant() {
     let request = pb::SetCreditTermsRequest {
         name: name("shop"),
         granted_amount: rub("1"),
+        waive_record: false,
         request_id: fresh(),
     };
     let own = world.role("advertiser", Some("shop")).credit().set_credit_terms(request).await;

@@ -14,6 +14,7 @@ async fn credited(world: &World, id: &str, inn: &str, threshold: &str) {
     let request = pb::SetCreditTermsRequest {
         name: name(id),
         granted_amount: rub("1000"),
+        waive_record: true,
         request_id: fresh(),
     };
     world.operator().credit().set_credit_terms(request).await.unwrap();

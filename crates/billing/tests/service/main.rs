@@ -12,6 +12,7 @@ mod corrections;
 mod credit;
 mod credit_storm;
 mod documents;
+mod eligibility;
 mod events;
 mod exports;
 mod holds;
@@ -28,6 +29,7 @@ mod promises;
 )]
 mod provider;
 mod relations;
+mod repayments;
 mod repeats;
 #[path = "../../../../tests/src/smtp.rs"]
 #[allow(

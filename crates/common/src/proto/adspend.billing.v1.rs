@@ -4149,6 +4149,785 @@ pub mod autopay_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Invoice asks a payer for an amount, VAT included.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Invoice {
+    /// `accounts/{account}/invoices/{invoice}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What the payer writes into the purpose of the payment, such as `AS-26-000001`.
+    #[prost(string, tag = "2")]
+    pub number: ::prost::alloc::string::String,
+    /// How much, VAT included.
+    #[prost(message, optional, tag = "3")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// When the money is credited.
+    #[prost(enumeration = "InvoiceTerms", tag = "4")]
+    pub terms: i32,
+    /// Where it stands.
+    #[prost(enumeration = "InvoiceState", tag = "5")]
+    pub state: i32,
+    /// The name of the payer at the time of issue.
+    #[prost(string, tag = "6")]
+    pub payer_name: ::prost::alloc::string::String,
+    /// The INN that must pay.
+    #[prost(string, tag = "7")]
+    pub payer_inn: ::prost::alloc::string::String,
+    /// The recommended last day of payment; nothing happens after it (R-46). The money of a deferred invoice
+    /// must have arrived on it: from 00:00 MSK of the next day it is overdue (R-99, R-100).
+    #[prost(message, optional, tag = "8")]
+    pub pay_by: ::core::option::Option<super::super::super::google::r#type::Date>,
+    /// When it was issued.
+    #[prost(message, optional, tag = "9")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it was paid.
+    #[prost(message, optional, tag = "10")]
+    pub pay_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The payment that paid it: `payments/{payment}`.
+    #[prost(string, tag = "11")]
+    pub payment: ::prost::alloc::string::String,
+    /// An operator repaid it from the account's balance, and no payment did (R-103).
+    #[prost(bool, tag = "12")]
+    pub repaid_from_balance: bool,
+}
+/// Request of CreateInvoice.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateInvoiceRequest {
+    /// The payer's account: `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// A positive amount in whole kopecks, VAT included, at least the currency's minimum (R-48).
+    #[prost(message, optional, tag = "2")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// When the money is credited.
+    #[prost(enumeration = "InvoiceTerms", tag = "3")]
+    pub terms: i32,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "4")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of CreateInvoice.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateInvoiceResponse {
+    /// The invoice.
+    #[prost(message, optional, tag = "1")]
+    pub invoice: ::core::option::Option<Invoice>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+/// Request of GetInvoice.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetInvoiceRequest {
+    /// `accounts/{account}/invoices/{invoice}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// Response of GetInvoice.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetInvoiceResponse {
+    /// The invoice.
+    #[prost(message, optional, tag = "1")]
+    pub invoice: ::core::option::Option<Invoice>,
+}
+/// Request of ListInvoices.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListInvoicesRequest {
+    /// `accounts/{account}`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// At most 1000; 50 when zero.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// From the previous page, with the same other fields.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Response of ListInvoices.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListInvoicesResponse {
+    /// Newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub invoices: ::prost::alloc::vec::Vec<Invoice>,
+    /// Empty at the end, and only there.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Request of CancelInvoice.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelInvoiceRequest {
+    /// `accounts/{account}/invoices/{invoice}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of CancelInvoice.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelInvoiceResponse {
+    /// The invoice, now cancelled.
+    #[prost(message, optional, tag = "1")]
+    pub invoice: ::core::option::Option<Invoice>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+/// InvoiceTerms says when the money is credited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum InvoiceTerms {
+    /// Not set.
+    Unspecified = 0,
+    /// Credited when the payment has arrived.
+    Prepaid = 1,
+    /// Credited at once, to be paid within 15 calendar days, exactly and by the payer (R-99).
+    Deferred = 2,
+}
+impl InvoiceTerms {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "INVOICE_TERMS_UNSPECIFIED",
+            Self::Prepaid => "INVOICE_TERMS_PREPAID",
+            Self::Deferred => "INVOICE_TERMS_DEFERRED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "INVOICE_TERMS_UNSPECIFIED" => Some(Self::Unspecified),
+            "INVOICE_TERMS_PREPAID" => Some(Self::Prepaid),
+            "INVOICE_TERMS_DEFERRED" => Some(Self::Deferred),
+            _ => None,
+        }
+    }
+}
+/// InvoiceState is where an invoice stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum InvoiceState {
+    /// Not set.
+    Unspecified = 0,
+    /// Waits for its payment.
+    Issued = 1,
+    /// Paid; final.
+    Paid = 2,
+    /// Cancelled; final.
+    Cancelled = 3,
+    /// Deferred, and not paid by the end of its last day, MSK.
+    Overdue = 4,
+}
+impl InvoiceState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "INVOICE_STATE_UNSPECIFIED",
+            Self::Issued => "INVOICE_STATE_ISSUED",
+            Self::Paid => "INVOICE_STATE_PAID",
+            Self::Cancelled => "INVOICE_STATE_CANCELLED",
+            Self::Overdue => "INVOICE_STATE_OVERDUE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "INVOICE_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "INVOICE_STATE_ISSUED" => Some(Self::Issued),
+            "INVOICE_STATE_PAID" => Some(Self::Paid),
+            "INVOICE_STATE_CANCELLED" => Some(Self::Cancelled),
+            "INVOICE_STATE_OVERDUE" => Some(Self::Overdue),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod invoice_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// InvoiceService issues invoices for prepayment (R-40..R-53) and deferred ones (R-97..R-102).
+    #[derive(Debug, Clone)]
+    pub struct InvoiceServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl InvoiceServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> InvoiceServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InvoiceServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            InvoiceServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Issues an invoice to an agency or a direct advertiser; a client of an agency cannot be invoiced (R-10). A
+        /// deferred one takes a grant (see CreditService), is credited at once, and is repaid by its own payment only, or
+        /// by an operator from the balance.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/north","amount":{"currency_code":"RUB","units":"45000"},"terms":"INVOICE_TERMS_PREPAID","request_id":"inv-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CreateInvoice
+        /// ```
+        pub async fn create_invoice(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateInvoiceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateInvoiceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.InvoiceService/CreateInvoice",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.InvoiceService", "CreateInvoice"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns one invoice.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000"}' localhost:7401 adspend.billing.v1.InvoiceService/GetInvoice
+        /// ```
+        pub async fn get_invoice(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetInvoiceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetInvoiceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.InvoiceService/GetInvoice",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.InvoiceService", "GetInvoice"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the invoices of an account, newest first.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/north"}' localhost:7401 adspend.billing.v1.InvoiceService/ListInvoices
+        /// ```
+        pub async fn list_invoices(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListInvoicesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListInvoicesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.InvoiceService/ListInvoices",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.InvoiceService", "ListInvoices"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Cancels an unpaid prepaid invoice. A payment that names it afterwards stays unallocated.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000","request_id":"cancel-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CancelInvoice
+        /// ```
+        pub async fn cancel_invoice(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelInvoiceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelInvoiceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.InvoiceService/CancelInvoice",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("adspend.billing.v1.InvoiceService", "CancelInvoice"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod invoice_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with InvoiceServiceServer.
+    #[async_trait]
+    pub trait InvoiceService: std::marker::Send + std::marker::Sync + 'static {
+        /// Issues an invoice to an agency or a direct advertiser; a client of an agency cannot be invoiced (R-10). A
+        /// deferred one takes a grant (see CreditService), is credited at once, and is repaid by its own payment only, or
+        /// by an operator from the balance.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/north","amount":{"currency_code":"RUB","units":"45000"},"terms":"INVOICE_TERMS_PREPAID","request_id":"inv-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CreateInvoice
+        /// ```
+        async fn create_invoice(
+            &self,
+            request: tonic::Request<super::CreateInvoiceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateInvoiceResponse>,
+            tonic::Status,
+        >;
+        /// Returns one invoice.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000"}' localhost:7401 adspend.billing.v1.InvoiceService/GetInvoice
+        /// ```
+        async fn get_invoice(
+            &self,
+            request: tonic::Request<super::GetInvoiceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetInvoiceResponse>,
+            tonic::Status,
+        >;
+        /// Lists the invoices of an account, newest first.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"parent":"accounts/north"}' localhost:7401 adspend.billing.v1.InvoiceService/ListInvoices
+        /// ```
+        async fn list_invoices(
+            &self,
+            request: tonic::Request<super::ListInvoicesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListInvoicesResponse>,
+            tonic::Status,
+        >;
+        /// Cancels an unpaid prepaid invoice. A payment that names it afterwards stays unallocated.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000","request_id":"cancel-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CancelInvoice
+        /// ```
+        async fn cancel_invoice(
+            &self,
+            request: tonic::Request<super::CancelInvoiceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelInvoiceResponse>,
+            tonic::Status,
+        >;
+    }
+    /// InvoiceService issues invoices for prepayment (R-40..R-53) and deferred ones (R-97..R-102).
+    #[derive(Debug)]
+    pub struct InvoiceServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> InvoiceServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for InvoiceServiceServer<T>
+    where
+        T: InvoiceService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/adspend.billing.v1.InvoiceService/CreateInvoice" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateInvoiceSvc<T: InvoiceService>(pub Arc<T>);
+                    impl<
+                        T: InvoiceService,
+                    > tonic::server::UnaryService<super::CreateInvoiceRequest>
+                    for CreateInvoiceSvc<T> {
+                        type Response = super::CreateInvoiceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateInvoiceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as InvoiceService>::create_invoice(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateInvoiceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.InvoiceService/GetInvoice" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetInvoiceSvc<T: InvoiceService>(pub Arc<T>);
+                    impl<
+                        T: InvoiceService,
+                    > tonic::server::UnaryService<super::GetInvoiceRequest>
+                    for GetInvoiceSvc<T> {
+                        type Response = super::GetInvoiceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetInvoiceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as InvoiceService>::get_invoice(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetInvoiceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.InvoiceService/ListInvoices" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListInvoicesSvc<T: InvoiceService>(pub Arc<T>);
+                    impl<
+                        T: InvoiceService,
+                    > tonic::server::UnaryService<super::ListInvoicesRequest>
+                    for ListInvoicesSvc<T> {
+                        type Response = super::ListInvoicesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListInvoicesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as InvoiceService>::list_invoices(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListInvoicesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.InvoiceService/CancelInvoice" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelInvoiceSvc<T: InvoiceService>(pub Arc<T>);
+                    impl<
+                        T: InvoiceService,
+                    > tonic::server::UnaryService<super::CancelInvoiceRequest>
+                    for CancelInvoiceSvc<T> {
+                        type Response = super::CancelInvoiceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelInvoiceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as InvoiceService>::cancel_invoice(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelInvoiceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for InvoiceServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "adspend.billing.v1.InvoiceService";
+    impl<T> tonic::server::NamedService for InvoiceServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// CreditTerms is the credit of an account as it stands now.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreditTerms {
@@ -4199,6 +4978,47 @@ pub struct CreditTerms {
     #[prost(string, repeated, tag = "12")]
     pub deferral_refusals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// CreditEligibility says whether an account's record is enough for a grant (R-92), figure by figure. It is necessary,
+/// not sufficient: what is granted is an operator's decision.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreditEligibility {
+    /// Nothing stands against a grant.
+    #[prost(bool, tag = "1")]
+    pub eligible: bool,
+    /// Why not: every reason, such as NOT_A_DIRECT_ADVERTISER, DEFERRED_OVERDUE, PLACEMENT_TOO_SHORT, SPEND_TOO_LOW.
+    #[prost(string, repeated, tag = "2")]
+    pub refusals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The day of the first spend, MSK. Not set before it.
+    #[prost(message, optional, tag = "3")]
+    pub placement_start_date: ::core::option::Option<
+        super::super::super::google::r#type::Date,
+    >,
+    /// From this day on the placement is long enough. Not set before the first spend.
+    #[prost(message, optional, tag = "4")]
+    pub required_placement_date: ::core::option::Option<
+        super::super::super::google::r#type::Date,
+    >,
+    /// The first day whose spend counts, MSK. This field and those below are not set where no terms are known for the
+    /// account's country and currency.
+    #[prost(message, optional, tag = "5")]
+    pub spend_start_date: ::core::option::Option<
+        super::super::super::google::r#type::Date,
+    >,
+    /// The last day whose spend counts, inclusive.
+    #[prost(message, optional, tag = "6")]
+    pub spend_end_date: ::core::option::Option<
+        super::super::super::google::r#type::Date,
+    >,
+    /// Charges of those days less what was given back for charges, VAT included; of several months the average of one,
+    /// where the terms ask for that.
+    #[prost(message, optional, tag = "7")]
+    pub spend: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// What `spend` must reach.
+    #[prost(message, optional, tag = "8")]
+    pub required_spend: ::core::option::Option<
+        super::super::super::google::r#type::Money,
+    >,
+}
 /// Request of GetCreditTerms.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetCreditTermsRequest {
@@ -4212,6 +5032,9 @@ pub struct GetCreditTermsResponse {
     /// The terms.
     #[prost(message, optional, tag = "1")]
     pub credit_terms: ::core::option::Option<CreditTerms>,
+    /// Whether more may be granted.
+    #[prost(message, optional, tag = "2")]
+    pub eligibility: ::core::option::Option<CreditEligibility>,
 }
 /// Request of SetCreditTerms.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4227,6 +5050,10 @@ pub struct SetCreditTermsRequest {
     /// 1 to 64 printable ASCII characters; makes a repeat harmless.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
+    /// Grants although the account's placement or spend is short of R-92. Whoever R-92 excludes gets nothing all the
+    /// same: agencies, their clients, other countries and currencies, accounts with an overdue invoice.
+    #[prost(bool, tag = "4")]
+    pub waive_record: bool,
 }
 /// Response of SetCreditTerms.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4259,6 +5086,33 @@ pub struct SetOverdraftThresholdResponse {
     pub credit_terms: ::core::option::Option<CreditTerms>,
     /// The request had been done before; this is its answer again.
     #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+/// Request of RepayDeferredInvoice.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepayDeferredInvoiceRequest {
+    /// An unpaid deferred invoice: `accounts/{account}/invoices/{invoice}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The invoice's amount, to the kopeck: says that this is the invoice that is meant.
+    #[prost(message, optional, tag = "2")]
+    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of RepayDeferredInvoice.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepayDeferredInvoiceResponse {
+    /// The invoice, now paid.
+    #[prost(message, optional, tag = "1")]
+    pub invoice: ::core::option::Option<Invoice>,
+    /// The account's transactions that took the money, `accounts/{account}/transactions/{transaction}`: out of the lien,
+    /// out of free money, or both.
+    #[prost(string, repeated, tag = "2")]
+    pub transactions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "3")]
     pub replayed: bool,
 }
 /// Generated client implementations.
@@ -4354,8 +5208,8 @@ pub mod credit_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Returns what was granted, what of it is used, and what may be done with it now. Nothing is granted by
-        /// default.
+        /// Returns what was granted, what of it is used, what may be done with it now, and whether the account's record
+        /// is enough for a grant (R-92). Nothing is granted by default.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"name":"accounts/credited"}' localhost:7401 adspend.billing.v1.CreditService/GetCreditTerms
@@ -4386,11 +5240,12 @@ pub mod credit_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Grants a sum to a direct advertiser in place of what was granted before; zero takes it back. A threshold
-        /// above the new sum sinks to it, unless that would be below what is owed on it.
+        /// Grants a sum to a direct advertiser in place of what was granted before; zero takes it back. More than before
+        /// is granted to an eligible account (R-92), or knowingly with `waive_record`. A threshold above the new sum
+        /// sinks to it, unless that would be below what is owed on it.
         ///
         /// ```text
-        /// grpcurl -plaintext -d '{"name":"accounts/credited","granted_amount":{"currency_code":"RUB","units":"50000"},"request_id":"grant-1"}' localhost:7401 adspend.billing.v1.CreditService/SetCreditTerms
+        /// grpcurl -plaintext -d '{"name":"accounts/credited","granted_amount":{"currency_code":"RUB","units":"50000"},"waive_record":true,"request_id":"grant-1"}' localhost:7401 adspend.billing.v1.CreditService/SetCreditTerms
         /// ```
         pub async fn set_credit_terms(
             &mut self,
@@ -4454,6 +5309,42 @@ pub mod credit_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Repays a deferred invoice from the account's balance, which an operator does when its owner asks (R-103): in
+        /// full, out of money under the lien first, then out of free money; not out of held money nor the overdraft. All
+        /// that follows a payment of the invoice follows.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000","amount":{"currency_code":"RUB","units":"45000"},"request_id":"repay-1"}' localhost:7401 adspend.billing.v1.CreditService/RepayDeferredInvoice
+        /// ```
+        pub async fn repay_deferred_invoice(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RepayDeferredInvoiceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RepayDeferredInvoiceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.CreditService/RepayDeferredInvoice",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.CreditService",
+                        "RepayDeferredInvoice",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4469,8 +5360,8 @@ pub mod credit_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with CreditServiceServer.
     #[async_trait]
     pub trait CreditService: std::marker::Send + std::marker::Sync + 'static {
-        /// Returns what was granted, what of it is used, and what may be done with it now. Nothing is granted by
-        /// default.
+        /// Returns what was granted, what of it is used, what may be done with it now, and whether the account's record
+        /// is enough for a grant (R-92). Nothing is granted by default.
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"name":"accounts/credited"}' localhost:7401 adspend.billing.v1.CreditService/GetCreditTerms
@@ -4482,11 +5373,12 @@ pub mod credit_service_server {
             tonic::Response<super::GetCreditTermsResponse>,
             tonic::Status,
         >;
-        /// Grants a sum to a direct advertiser in place of what was granted before; zero takes it back. A threshold
-        /// above the new sum sinks to it, unless that would be below what is owed on it.
+        /// Grants a sum to a direct advertiser in place of what was granted before; zero takes it back. More than before
+        /// is granted to an eligible account (R-92), or knowingly with `waive_record`. A threshold above the new sum
+        /// sinks to it, unless that would be below what is owed on it.
         ///
         /// ```text
-        /// grpcurl -plaintext -d '{"name":"accounts/credited","granted_amount":{"currency_code":"RUB","units":"50000"},"request_id":"grant-1"}' localhost:7401 adspend.billing.v1.CreditService/SetCreditTerms
+        /// grpcurl -plaintext -d '{"name":"accounts/credited","granted_amount":{"currency_code":"RUB","units":"50000"},"waive_record":true,"request_id":"grant-1"}' localhost:7401 adspend.billing.v1.CreditService/SetCreditTerms
         /// ```
         async fn set_credit_terms(
             &self,
@@ -4507,6 +5399,20 @@ pub mod credit_service_server {
             request: tonic::Request<super::SetOverdraftThresholdRequest>,
         ) -> std::result::Result<
             tonic::Response<super::SetOverdraftThresholdResponse>,
+            tonic::Status,
+        >;
+        /// Repays a deferred invoice from the account's balance, which an operator does when its owner asks (R-103): in
+        /// full, out of money under the lien first, then out of free money; not out of held money nor the overdraft. All
+        /// that follows a payment of the invoice follows.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000","amount":{"currency_code":"RUB","units":"45000"},"request_id":"repay-1"}' localhost:7401 adspend.billing.v1.CreditService/RepayDeferredInvoice
+        /// ```
+        async fn repay_deferred_invoice(
+            &self,
+            request: tonic::Request<super::RepayDeferredInvoiceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RepayDeferredInvoiceResponse>,
             tonic::Status,
         >;
     }
@@ -4714,6 +5620,55 @@ pub mod credit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetOverdraftThresholdSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.CreditService/RepayDeferredInvoice" => {
+                    #[allow(non_camel_case_types)]
+                    struct RepayDeferredInvoiceSvc<T: CreditService>(pub Arc<T>);
+                    impl<
+                        T: CreditService,
+                    > tonic::server::UnaryService<super::RepayDeferredInvoiceRequest>
+                    for RepayDeferredInvoiceSvc<T> {
+                        type Response = super::RepayDeferredInvoiceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RepayDeferredInvoiceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CreditService>::repay_deferred_invoice(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RepayDeferredInvoiceSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -5749,6 +6704,9 @@ pub struct InvoiceEvent {
     /// What paid it: `payments/{payment}`.
     #[prost(string, tag = "4")]
     pub payment: ::prost::alloc::string::String,
+    /// It was repaid from the account's balance (R-103); then there is no payment.
+    #[prost(bool, tag = "5")]
+    pub repaid_from_balance: bool,
 }
 /// PaymentEvent is what happened to a payment.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -7459,780 +8417,6 @@ pub mod hold_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "adspend.billing.v1.HoldService";
     impl<T> tonic::server::NamedService for HoldServiceServer<T> {
-        const NAME: &'static str = SERVICE_NAME;
-    }
-}
-/// Invoice asks a payer for an amount, VAT included.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Invoice {
-    /// `accounts/{account}/invoices/{invoice}`.
-    #[prost(string, tag = "1")]
-    pub name: ::prost::alloc::string::String,
-    /// What the payer writes into the purpose of the payment, such as `AS-26-000001`.
-    #[prost(string, tag = "2")]
-    pub number: ::prost::alloc::string::String,
-    /// How much, VAT included.
-    #[prost(message, optional, tag = "3")]
-    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
-    /// When the money is credited.
-    #[prost(enumeration = "InvoiceTerms", tag = "4")]
-    pub terms: i32,
-    /// Where it stands.
-    #[prost(enumeration = "InvoiceState", tag = "5")]
-    pub state: i32,
-    /// The name of the payer at the time of issue.
-    #[prost(string, tag = "6")]
-    pub payer_name: ::prost::alloc::string::String,
-    /// The INN that must pay.
-    #[prost(string, tag = "7")]
-    pub payer_inn: ::prost::alloc::string::String,
-    /// The recommended last day of payment; nothing happens after it (R-46). The money of a deferred invoice
-    /// must have arrived on it: from 00:00 MSK of the next day it is overdue (R-99, R-100).
-    #[prost(message, optional, tag = "8")]
-    pub pay_by: ::core::option::Option<super::super::super::google::r#type::Date>,
-    /// When it was issued.
-    #[prost(message, optional, tag = "9")]
-    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When it was paid.
-    #[prost(message, optional, tag = "10")]
-    pub pay_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The payment that paid it: `payments/{payment}`.
-    #[prost(string, tag = "11")]
-    pub payment: ::prost::alloc::string::String,
-}
-/// Request of CreateInvoice.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CreateInvoiceRequest {
-    /// The payer's account: `accounts/{account}`.
-    #[prost(string, tag = "1")]
-    pub parent: ::prost::alloc::string::String,
-    /// A positive amount in whole kopecks, VAT included, at least the currency's minimum (R-48).
-    #[prost(message, optional, tag = "2")]
-    pub amount: ::core::option::Option<super::super::super::google::r#type::Money>,
-    /// When the money is credited.
-    #[prost(enumeration = "InvoiceTerms", tag = "3")]
-    pub terms: i32,
-    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
-    #[prost(string, tag = "4")]
-    pub request_id: ::prost::alloc::string::String,
-}
-/// Response of CreateInvoice.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CreateInvoiceResponse {
-    /// The invoice.
-    #[prost(message, optional, tag = "1")]
-    pub invoice: ::core::option::Option<Invoice>,
-    /// The request had been done before; this is its answer again.
-    #[prost(bool, tag = "2")]
-    pub replayed: bool,
-}
-/// Request of GetInvoice.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct GetInvoiceRequest {
-    /// `accounts/{account}/invoices/{invoice}`.
-    #[prost(string, tag = "1")]
-    pub name: ::prost::alloc::string::String,
-}
-/// Response of GetInvoice.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct GetInvoiceResponse {
-    /// The invoice.
-    #[prost(message, optional, tag = "1")]
-    pub invoice: ::core::option::Option<Invoice>,
-}
-/// Request of ListInvoices.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ListInvoicesRequest {
-    /// `accounts/{account}`.
-    #[prost(string, tag = "1")]
-    pub parent: ::prost::alloc::string::String,
-    /// At most 1000; 50 when zero.
-    #[prost(int32, tag = "2")]
-    pub page_size: i32,
-    /// From the previous page, with the same other fields.
-    #[prost(string, tag = "3")]
-    pub page_token: ::prost::alloc::string::String,
-}
-/// Response of ListInvoices.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ListInvoicesResponse {
-    /// Newest first.
-    #[prost(message, repeated, tag = "1")]
-    pub invoices: ::prost::alloc::vec::Vec<Invoice>,
-    /// Empty at the end, and only there.
-    #[prost(string, tag = "2")]
-    pub next_page_token: ::prost::alloc::string::String,
-}
-/// Request of CancelInvoice.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CancelInvoiceRequest {
-    /// `accounts/{account}/invoices/{invoice}`.
-    #[prost(string, tag = "1")]
-    pub name: ::prost::alloc::string::String,
-    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
-    #[prost(string, tag = "2")]
-    pub request_id: ::prost::alloc::string::String,
-}
-/// Response of CancelInvoice.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CancelInvoiceResponse {
-    /// The invoice, now cancelled.
-    #[prost(message, optional, tag = "1")]
-    pub invoice: ::core::option::Option<Invoice>,
-    /// The request had been done before; this is its answer again.
-    #[prost(bool, tag = "2")]
-    pub replayed: bool,
-}
-/// InvoiceTerms says when the money is credited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum InvoiceTerms {
-    /// Not set.
-    Unspecified = 0,
-    /// Credited when the payment has arrived.
-    Prepaid = 1,
-    /// Credited at once, to be paid within 15 calendar days, exactly and by the payer (R-99).
-    Deferred = 2,
-}
-impl InvoiceTerms {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "INVOICE_TERMS_UNSPECIFIED",
-            Self::Prepaid => "INVOICE_TERMS_PREPAID",
-            Self::Deferred => "INVOICE_TERMS_DEFERRED",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "INVOICE_TERMS_UNSPECIFIED" => Some(Self::Unspecified),
-            "INVOICE_TERMS_PREPAID" => Some(Self::Prepaid),
-            "INVOICE_TERMS_DEFERRED" => Some(Self::Deferred),
-            _ => None,
-        }
-    }
-}
-/// InvoiceState is where an invoice stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum InvoiceState {
-    /// Not set.
-    Unspecified = 0,
-    /// Waits for its payment.
-    Issued = 1,
-    /// Paid; final.
-    Paid = 2,
-    /// Cancelled; final.
-    Cancelled = 3,
-    /// Deferred, and not paid by the end of its last day, MSK.
-    Overdue = 4,
-}
-impl InvoiceState {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "INVOICE_STATE_UNSPECIFIED",
-            Self::Issued => "INVOICE_STATE_ISSUED",
-            Self::Paid => "INVOICE_STATE_PAID",
-            Self::Cancelled => "INVOICE_STATE_CANCELLED",
-            Self::Overdue => "INVOICE_STATE_OVERDUE",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "INVOICE_STATE_UNSPECIFIED" => Some(Self::Unspecified),
-            "INVOICE_STATE_ISSUED" => Some(Self::Issued),
-            "INVOICE_STATE_PAID" => Some(Self::Paid),
-            "INVOICE_STATE_CANCELLED" => Some(Self::Cancelled),
-            "INVOICE_STATE_OVERDUE" => Some(Self::Overdue),
-            _ => None,
-        }
-    }
-}
-/// Generated client implementations.
-pub mod invoice_service_client {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    use tonic::codegen::http::Uri;
-    /// InvoiceService issues invoices for prepayment (R-40..R-53) and deferred ones (R-97..R-102).
-    #[derive(Debug, Clone)]
-    pub struct InvoiceServiceClient<T> {
-        inner: tonic::client::Grpc<T>,
-    }
-    impl InvoiceServiceClient<tonic::transport::Channel> {
-        /// Attempt to create a new client by connecting to a given endpoint.
-        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
-        where
-            D: TryInto<tonic::transport::Endpoint>,
-            D::Error: Into<StdError>,
-        {
-            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
-            Ok(Self::new(conn))
-        }
-    }
-    impl<T> InvoiceServiceClient<T>
-    where
-        T: tonic::client::GrpcService<tonic::body::Body>,
-        T::Error: Into<StdError>,
-        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
-        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
-    {
-        pub fn new(inner: T) -> Self {
-            let inner = tonic::client::Grpc::new(inner);
-            Self { inner }
-        }
-        pub fn with_origin(inner: T, origin: Uri) -> Self {
-            let inner = tonic::client::Grpc::with_origin(inner, origin);
-            Self { inner }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InvoiceServiceClient<InterceptedService<T, F>>
-        where
-            F: tonic::service::Interceptor,
-            T::ResponseBody: Default,
-            T: tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-                Response = http::Response<
-                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                >,
-            >,
-            <T as tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
-        {
-            InvoiceServiceClient::new(InterceptedService::new(inner, interceptor))
-        }
-        /// Compress requests with the given encoding.
-        ///
-        /// This requires the server to support it otherwise it might respond with an
-        /// error.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.inner = self.inner.send_compressed(encoding);
-            self
-        }
-        /// Enable decompressing responses.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.inner = self.inner.accept_compressed(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.inner = self.inner.max_decoding_message_size(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.inner = self.inner.max_encoding_message_size(limit);
-            self
-        }
-        /// Issues an invoice to an agency or a direct advertiser; a client of an agency cannot be invoiced (R-10). A
-        /// deferred one takes a grant (see CreditService), is credited at once, and is repaid by its own payment only.
-        ///
-        /// ```text
-        /// grpcurl -plaintext -d '{"parent":"accounts/north","amount":{"currency_code":"RUB","units":"45000"},"terms":"INVOICE_TERMS_PREPAID","request_id":"inv-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CreateInvoice
-        /// ```
-        pub async fn create_invoice(
-            &mut self,
-            request: impl tonic::IntoRequest<super::CreateInvoiceRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::CreateInvoiceResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/adspend.billing.v1.InvoiceService/CreateInvoice",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(
-                    GrpcMethod::new("adspend.billing.v1.InvoiceService", "CreateInvoice"),
-                );
-            self.inner.unary(req, path, codec).await
-        }
-        /// Returns one invoice.
-        ///
-        /// ```text
-        /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000"}' localhost:7401 adspend.billing.v1.InvoiceService/GetInvoice
-        /// ```
-        pub async fn get_invoice(
-            &mut self,
-            request: impl tonic::IntoRequest<super::GetInvoiceRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::GetInvoiceResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/adspend.billing.v1.InvoiceService/GetInvoice",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(
-                    GrpcMethod::new("adspend.billing.v1.InvoiceService", "GetInvoice"),
-                );
-            self.inner.unary(req, path, codec).await
-        }
-        /// Lists the invoices of an account, newest first.
-        ///
-        /// ```text
-        /// grpcurl -plaintext -d '{"parent":"accounts/north"}' localhost:7401 adspend.billing.v1.InvoiceService/ListInvoices
-        /// ```
-        pub async fn list_invoices(
-            &mut self,
-            request: impl tonic::IntoRequest<super::ListInvoicesRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ListInvoicesResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/adspend.billing.v1.InvoiceService/ListInvoices",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(
-                    GrpcMethod::new("adspend.billing.v1.InvoiceService", "ListInvoices"),
-                );
-            self.inner.unary(req, path, codec).await
-        }
-        /// Cancels an unpaid prepaid invoice. A payment that names it afterwards stays unallocated.
-        ///
-        /// ```text
-        /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000","request_id":"cancel-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CancelInvoice
-        /// ```
-        pub async fn cancel_invoice(
-            &mut self,
-            request: impl tonic::IntoRequest<super::CancelInvoiceRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::CancelInvoiceResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/adspend.billing.v1.InvoiceService/CancelInvoice",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(
-                    GrpcMethod::new("adspend.billing.v1.InvoiceService", "CancelInvoice"),
-                );
-            self.inner.unary(req, path, codec).await
-        }
-    }
-}
-/// Generated server implementations.
-pub mod invoice_service_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with InvoiceServiceServer.
-    #[async_trait]
-    pub trait InvoiceService: std::marker::Send + std::marker::Sync + 'static {
-        /// Issues an invoice to an agency or a direct advertiser; a client of an agency cannot be invoiced (R-10). A
-        /// deferred one takes a grant (see CreditService), is credited at once, and is repaid by its own payment only.
-        ///
-        /// ```text
-        /// grpcurl -plaintext -d '{"parent":"accounts/north","amount":{"currency_code":"RUB","units":"45000"},"terms":"INVOICE_TERMS_PREPAID","request_id":"inv-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CreateInvoice
-        /// ```
-        async fn create_invoice(
-            &self,
-            request: tonic::Request<super::CreateInvoiceRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::CreateInvoiceResponse>,
-            tonic::Status,
-        >;
-        /// Returns one invoice.
-        ///
-        /// ```text
-        /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000"}' localhost:7401 adspend.billing.v1.InvoiceService/GetInvoice
-        /// ```
-        async fn get_invoice(
-            &self,
-            request: tonic::Request<super::GetInvoiceRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::GetInvoiceResponse>,
-            tonic::Status,
-        >;
-        /// Lists the invoices of an account, newest first.
-        ///
-        /// ```text
-        /// grpcurl -plaintext -d '{"parent":"accounts/north"}' localhost:7401 adspend.billing.v1.InvoiceService/ListInvoices
-        /// ```
-        async fn list_invoices(
-            &self,
-            request: tonic::Request<super::ListInvoicesRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ListInvoicesResponse>,
-            tonic::Status,
-        >;
-        /// Cancels an unpaid prepaid invoice. A payment that names it afterwards stays unallocated.
-        ///
-        /// ```text
-        /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000","request_id":"cancel-1"}' localhost:7401 adspend.billing.v1.InvoiceService/CancelInvoice
-        /// ```
-        async fn cancel_invoice(
-            &self,
-            request: tonic::Request<super::CancelInvoiceRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::CancelInvoiceResponse>,
-            tonic::Status,
-        >;
-    }
-    /// InvoiceService issues invoices for prepayment (R-40..R-53) and deferred ones (R-97..R-102).
-    #[derive(Debug)]
-    pub struct InvoiceServiceServer<T> {
-        inner: Arc<T>,
-        accept_compression_encodings: EnabledCompressionEncodings,
-        send_compression_encodings: EnabledCompressionEncodings,
-        max_decoding_message_size: Option<usize>,
-        max_encoding_message_size: Option<usize>,
-    }
-    impl<T> InvoiceServiceServer<T> {
-        pub fn new(inner: T) -> Self {
-            Self::from_arc(Arc::new(inner))
-        }
-        pub fn from_arc(inner: Arc<T>) -> Self {
-            Self {
-                inner,
-                accept_compression_encodings: Default::default(),
-                send_compression_encodings: Default::default(),
-                max_decoding_message_size: None,
-                max_encoding_message_size: None,
-            }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
-        where
-            F: tonic::service::Interceptor,
-        {
-            InterceptedService::new(Self::new(inner), interceptor)
-        }
-        /// Enable decompressing requests with the given encoding.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.accept_compression_encodings.enable(encoding);
-            self
-        }
-        /// Compress responses with the given encoding, if the client supports it.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.send_compression_encodings.enable(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.max_decoding_message_size = Some(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.max_encoding_message_size = Some(limit);
-            self
-        }
-    }
-    impl<T, B> tonic::codegen::Service<http::Request<B>> for InvoiceServiceServer<T>
-    where
-        T: InvoiceService,
-        B: Body + std::marker::Send + 'static,
-        B::Error: Into<StdError> + std::marker::Send + 'static,
-    {
-        type Response = http::Response<tonic::body::Body>;
-        type Error = std::convert::Infallible;
-        type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(
-            &mut self,
-            _cx: &mut Context<'_>,
-        ) -> Poll<std::result::Result<(), Self::Error>> {
-            Poll::Ready(Ok(()))
-        }
-        fn call(&mut self, req: http::Request<B>) -> Self::Future {
-            match req.uri().path() {
-                "/adspend.billing.v1.InvoiceService/CreateInvoice" => {
-                    #[allow(non_camel_case_types)]
-                    struct CreateInvoiceSvc<T: InvoiceService>(pub Arc<T>);
-                    impl<
-                        T: InvoiceService,
-                    > tonic::server::UnaryService<super::CreateInvoiceRequest>
-                    for CreateInvoiceSvc<T> {
-                        type Response = super::CreateInvoiceResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::CreateInvoiceRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as InvoiceService>::create_invoice(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = CreateInvoiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/adspend.billing.v1.InvoiceService/GetInvoice" => {
-                    #[allow(non_camel_case_types)]
-                    struct GetInvoiceSvc<T: InvoiceService>(pub Arc<T>);
-                    impl<
-                        T: InvoiceService,
-                    > tonic::server::UnaryService<super::GetInvoiceRequest>
-                    for GetInvoiceSvc<T> {
-                        type Response = super::GetInvoiceResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::GetInvoiceRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as InvoiceService>::get_invoice(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = GetInvoiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/adspend.billing.v1.InvoiceService/ListInvoices" => {
-                    #[allow(non_camel_case_types)]
-                    struct ListInvoicesSvc<T: InvoiceService>(pub Arc<T>);
-                    impl<
-                        T: InvoiceService,
-                    > tonic::server::UnaryService<super::ListInvoicesRequest>
-                    for ListInvoicesSvc<T> {
-                        type Response = super::ListInvoicesResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::ListInvoicesRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as InvoiceService>::list_invoices(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = ListInvoicesSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/adspend.billing.v1.InvoiceService/CancelInvoice" => {
-                    #[allow(non_camel_case_types)]
-                    struct CancelInvoiceSvc<T: InvoiceService>(pub Arc<T>);
-                    impl<
-                        T: InvoiceService,
-                    > tonic::server::UnaryService<super::CancelInvoiceRequest>
-                    for CancelInvoiceSvc<T> {
-                        type Response = super::CancelInvoiceResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::CancelInvoiceRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as InvoiceService>::cancel_invoice(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = CancelInvoiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
-            }
-        }
-    }
-    impl<T> Clone for InvoiceServiceServer<T> {
-        fn clone(&self) -> Self {
-            let inner = self.inner.clone();
-            Self {
-                inner,
-                accept_compression_encodings: self.accept_compression_encodings,
-                send_compression_encodings: self.send_compression_encodings,
-                max_decoding_message_size: self.max_decoding_message_size,
-                max_encoding_message_size: self.max_encoding_message_size,
-            }
-        }
-    }
-    /// Generated gRPC service name
-    pub const SERVICE_NAME: &str = "adspend.billing.v1.InvoiceService";
-    impl<T> tonic::server::NamedService for InvoiceServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
@@ -10477,7 +10661,7 @@ pub enum TransactionType {
     Charge = 2,
     /// A promised payment was taken, or a deferred invoice issued.
     DepositCredit = 3,
-    /// A promised payment was repaid, by hand or out of a payment.
+    /// A promised payment was repaid, by hand or out of a payment, or a deferred invoice from the balance.
     ChargeCredit = 4,
     /// Money came from the agency or from a client.
     TransferIn = 5,

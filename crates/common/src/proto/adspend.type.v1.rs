@@ -155,6 +155,8 @@ pub enum Reason {
     BalanceNotPositive = 65,
     /// FAILED_PRECONDITION: a deferred invoice cannot be cancelled, its money is credited.
     InvoiceDeferred = 66,
+    /// FAILED_PRECONDITION: only a deferred invoice is repaid from the balance.
+    InvoiceNotDeferred = 67,
     /// FAILED_PRECONDITION: the requisites of our own legal entity are not configured, so no document can be made.
     ExecutorNotConfigured = 48,
     /// FAILED_PRECONDITION: the months that are asked about are not all closed.
@@ -239,6 +241,7 @@ impl Reason {
             Self::ThresholdOn => "REASON_THRESHOLD_ON",
             Self::BalanceNotPositive => "REASON_BALANCE_NOT_POSITIVE",
             Self::InvoiceDeferred => "REASON_INVOICE_DEFERRED",
+            Self::InvoiceNotDeferred => "REASON_INVOICE_NOT_DEFERRED",
             Self::ExecutorNotConfigured => "REASON_EXECUTOR_NOT_CONFIGURED",
             Self::MonthNotClosed => "REASON_MONTH_NOT_CLOSED",
             Self::AutopayNotAvailable => "REASON_AUTOPAY_NOT_AVAILABLE",
@@ -311,6 +314,7 @@ impl Reason {
             "REASON_THRESHOLD_ON" => Some(Self::ThresholdOn),
             "REASON_BALANCE_NOT_POSITIVE" => Some(Self::BalanceNotPositive),
             "REASON_INVOICE_DEFERRED" => Some(Self::InvoiceDeferred),
+            "REASON_INVOICE_NOT_DEFERRED" => Some(Self::InvoiceNotDeferred),
             "REASON_EXECUTOR_NOT_CONFIGURED" => Some(Self::ExecutorNotConfigured),
             "REASON_MONTH_NOT_CLOSED" => Some(Self::MonthNotClosed),
             "REASON_AUTOPAY_NOT_AVAILABLE" => Some(Self::AutopayNotAvailable),
