@@ -461,7 +461,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/CreateAccount",
             );
@@ -492,7 +492,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/GetAccount",
             );
@@ -523,7 +523,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/ListAccounts",
             );
@@ -556,7 +556,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/UpdateAccount",
             );
@@ -587,7 +587,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/AttachClient",
             );
@@ -618,7 +618,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/DetachClient",
             );
@@ -650,7 +650,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/BlockAccount",
             );
@@ -681,7 +681,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/UnblockAccount",
             );
@@ -715,7 +715,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/GetBalance",
             );
@@ -964,7 +964,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateAccountSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1009,7 +1009,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetAccountSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1054,7 +1054,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAccountsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1099,7 +1099,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UpdateAccountSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1144,7 +1144,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AttachClientSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1189,7 +1189,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DetachClientSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1234,7 +1234,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = BlockAccountSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1280,7 +1280,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UnblockAccountSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1325,7 +1325,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetBalanceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1662,7 +1662,7 @@ pub mod audit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AuditService/VerifyLedger",
             );
@@ -1694,7 +1694,7 @@ pub mod audit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AuditService/ListAuditRecords",
             );
@@ -1858,7 +1858,7 @@ pub mod audit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = VerifyLedgerSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1904,7 +1904,7 @@ pub mod audit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAuditRecordsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2440,7 +2440,7 @@ pub mod auto_top_up_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutoTopUpService/SetAutoTopUp",
             );
@@ -2474,7 +2474,7 @@ pub mod auto_top_up_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutoTopUpService/GetAutoTopUp",
             );
@@ -2508,7 +2508,7 @@ pub mod auto_top_up_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutoTopUpService/DisableAutoTopUp",
             );
@@ -2543,7 +2543,7 @@ pub mod auto_top_up_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutoTopUpService/ListAutoTopUpRuns",
             );
@@ -2735,7 +2735,7 @@ pub mod auto_top_up_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetAutoTopUpSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2781,7 +2781,7 @@ pub mod auto_top_up_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetAutoTopUpSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2830,7 +2830,7 @@ pub mod auto_top_up_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DisableAutoTopUpSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2879,7 +2879,7 @@ pub mod auto_top_up_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAutoTopUpRunsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3410,7 +3410,7 @@ pub mod autopay_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutopayService/LinkCard",
             );
@@ -3441,7 +3441,7 @@ pub mod autopay_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutopayService/ListCards",
             );
@@ -3472,7 +3472,7 @@ pub mod autopay_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutopayService/UnlinkCard",
             );
@@ -3503,7 +3503,7 @@ pub mod autopay_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutopayService/SetAutopay",
             );
@@ -3534,7 +3534,7 @@ pub mod autopay_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutopayService/GetAutopay",
             );
@@ -3565,7 +3565,7 @@ pub mod autopay_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutopayService/DisableAutopay",
             );
@@ -3599,7 +3599,7 @@ pub mod autopay_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutopayService/ListAutopayRuns",
             );
@@ -3822,7 +3822,7 @@ pub mod autopay_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = LinkCardSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3867,7 +3867,7 @@ pub mod autopay_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListCardsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3912,7 +3912,7 @@ pub mod autopay_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UnlinkCardSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3957,7 +3957,7 @@ pub mod autopay_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetAutopaySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4002,7 +4002,7 @@ pub mod autopay_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetAutopaySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4048,7 +4048,7 @@ pub mod autopay_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DisableAutopaySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4094,7 +4094,7 @@ pub mod autopay_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAutopayRunsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4375,7 +4375,7 @@ pub mod credit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.CreditService/GetCreditTerms",
             );
@@ -4407,7 +4407,7 @@ pub mod credit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.CreditService/SetCreditTerms",
             );
@@ -4440,7 +4440,7 @@ pub mod credit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.CreditService/SetOverdraftThreshold",
             );
@@ -4619,7 +4619,7 @@ pub mod credit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetCreditTermsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4665,7 +4665,7 @@ pub mod credit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetCreditTermsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4714,7 +4714,7 @@ pub mod credit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetOverdraftThresholdSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5083,7 +5083,7 @@ pub mod document_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.DocumentService/ListDocuments",
             );
@@ -5118,7 +5118,7 @@ pub mod document_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.DocumentService/GetDocument",
             );
@@ -5149,7 +5149,7 @@ pub mod document_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.DocumentService/DownloadDocument",
             );
@@ -5184,7 +5184,7 @@ pub mod document_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.DocumentService/CreateReconciliationAct",
             );
@@ -5382,7 +5382,7 @@ pub mod document_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListDocumentsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5427,7 +5427,7 @@ pub mod document_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetDocumentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5475,7 +5475,7 @@ pub mod document_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DownloadDocumentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5526,7 +5526,7 @@ pub mod document_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateReconciliationActSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5976,7 +5976,7 @@ pub mod event_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.EventService/WatchEvents",
             );
@@ -6136,7 +6136,7 @@ pub mod event_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WatchEventsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -6639,7 +6639,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/OpenHolds",
             );
@@ -6671,7 +6671,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/SettleHolds",
             );
@@ -6702,7 +6702,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/ReleaseHolds",
             );
@@ -6733,7 +6733,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/ExtendHolds",
             );
@@ -6764,7 +6764,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/GetHold",
             );
@@ -6793,7 +6793,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/ListHolds",
             );
@@ -6822,7 +6822,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/RecordCharges",
             );
@@ -6854,7 +6854,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/CreditInvalidClicks",
             );
@@ -7091,7 +7091,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = OpenHoldsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7136,7 +7136,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SettleHoldsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7181,7 +7181,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReleaseHoldsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7226,7 +7226,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ExtendHoldsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7271,7 +7271,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetHoldSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7316,7 +7316,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListHoldsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7361,7 +7361,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RecordChargesSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7407,7 +7407,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreditInvalidClicksSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7770,7 +7770,7 @@ pub mod invoice_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.InvoiceService/CreateInvoice",
             );
@@ -7801,7 +7801,7 @@ pub mod invoice_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.InvoiceService/GetInvoice",
             );
@@ -7832,7 +7832,7 @@ pub mod invoice_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.InvoiceService/ListInvoices",
             );
@@ -7863,7 +7863,7 @@ pub mod invoice_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.InvoiceService/CancelInvoice",
             );
@@ -8046,7 +8046,7 @@ pub mod invoice_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateInvoiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -8091,7 +8091,7 @@ pub mod invoice_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetInvoiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -8136,7 +8136,7 @@ pub mod invoice_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListInvoicesSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -8181,7 +8181,7 @@ pub mod invoice_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CancelInvoiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -8768,7 +8768,7 @@ pub mod payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PaymentService/RecordPayment",
             );
@@ -8806,7 +8806,7 @@ pub mod payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PaymentService/ImportStatement",
             );
@@ -8840,7 +8840,7 @@ pub mod payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PaymentService/GetPayment",
             );
@@ -8871,7 +8871,7 @@ pub mod payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PaymentService/ListPayments",
             );
@@ -8903,7 +8903,7 @@ pub mod payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PaymentService/AllocatePayment",
             );
@@ -8938,7 +8938,7 @@ pub mod payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PaymentService/RefundPayment",
             );
@@ -9159,7 +9159,7 @@ pub mod payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RecordPaymentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -9208,7 +9208,7 @@ pub mod payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ImportStatementSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -9253,7 +9253,7 @@ pub mod payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetPaymentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -9298,7 +9298,7 @@ pub mod payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListPaymentsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -9344,7 +9344,7 @@ pub mod payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AllocatePaymentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -9389,7 +9389,7 @@ pub mod payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RefundPaymentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -9732,7 +9732,7 @@ pub mod promised_payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PromisedPaymentService/GetPromisedPaymentTerms",
             );
@@ -9766,7 +9766,7 @@ pub mod promised_payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PromisedPaymentService/TakePromisedPayment",
             );
@@ -9800,7 +9800,7 @@ pub mod promised_payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PromisedPaymentService/RepayPromisedPayment",
             );
@@ -9834,7 +9834,7 @@ pub mod promised_payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PromisedPaymentService/GetPromisedPayment",
             );
@@ -9868,7 +9868,7 @@ pub mod promised_payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PromisedPaymentService/ListPromisedPayments",
             );
@@ -10074,7 +10074,7 @@ pub mod promised_payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetPromisedPaymentTermsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -10123,7 +10123,7 @@ pub mod promised_payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TakePromisedPaymentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -10174,7 +10174,7 @@ pub mod promised_payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RepayPromisedPaymentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -10223,7 +10223,7 @@ pub mod promised_payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetPromisedPaymentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -10274,7 +10274,7 @@ pub mod promised_payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListPromisedPaymentsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -10677,7 +10677,7 @@ pub mod transaction_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.TransactionService/ListTransactions",
             );
@@ -10713,7 +10713,7 @@ pub mod transaction_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.TransactionService/ExportTransactions",
             );
@@ -10750,7 +10750,7 @@ pub mod transaction_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.TransactionService/ReverseTransaction",
             );
@@ -10943,7 +10943,7 @@ pub mod transaction_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListTransactionsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -10994,7 +10994,7 @@ pub mod transaction_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ExportTransactionsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -11043,7 +11043,7 @@ pub mod transaction_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReverseTransactionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -11339,7 +11339,7 @@ pub mod transfer_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.TransferService/CreateTransfer",
             );
@@ -11374,7 +11374,7 @@ pub mod transfer_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.TransferService/BatchCreateTransfers",
             );
@@ -11408,7 +11408,7 @@ pub mod transfer_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.TransferService/GetTransfer",
             );
@@ -11439,7 +11439,7 @@ pub mod transfer_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.TransferService/ListTransfers",
             );
@@ -11626,7 +11626,7 @@ pub mod transfer_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateTransferSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -11675,7 +11675,7 @@ pub mod transfer_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = BatchCreateTransfersSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -11720,7 +11720,7 @@ pub mod transfer_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetTransferSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -11766,7 +11766,7 @@ pub mod transfer_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListTransfersSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
