@@ -29,7 +29,7 @@ mod text;
 mod violations;
 
 pub use cards::holds_card_number;
-pub use codec::{ProstCodec, WholeEncoder};
+pub use codec::{ProstCodec, WholeDecoder, WholeEncoder};
 pub(crate) use context::Context;
 pub use deadline::Deadline;
 pub use decode::batch_limit;

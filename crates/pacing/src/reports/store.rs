@@ -120,11 +120,11 @@ pub(super) async fn hours(
     mut take: impl FnMut(DateTime<Utc>, &[u8]),
 ) -> Result<(), Error> {
     let Entity { account_no, level, entity_no } = entity;
-    let rows = db.query(HOURS, &[&account_no.0, &level, &entity_no, &from, &to]).await?;
-    for row in &rows {
+    db.for_each_row(HOURS, &[&account_no.0, &level, &entity_no, &from, &to], |row| {
         take(row.try_get("hour")?, row.try_get("minutes")?);
-    }
-    Ok(())
+        Ok(())
+    })
+    .await
 }
 
 const SUSPENSIONS: &str = "-- reports.suspensions
