@@ -21,6 +21,9 @@ pub(crate) const OUTPUT: &str = "crates/common/src/proto";
 /// without being copied.
 const ZERO_COPY: &str = ".adspend.pacing.v1";
 
+/// What writes messages to the wire and reads them.
+const CODEC: &str = "crate::rpc::ProstCodec";
+
 type Failure = Box<dyn std::error::Error>;
 
 /// Every generated file as (path relative to the workspace, content).
@@ -65,6 +68,7 @@ fn rust(set: FileDescriptorSet) -> Result<Vec<(String, Vec<u8>)>, Failure> {
         .build_server(true)
         .build_client(true)
         .bytes(ZERO_COPY)
+        .codec_path(CODEC)
         .out_dir(&folder)
         .compile_fds(set);
     let mut files = Vec::new();

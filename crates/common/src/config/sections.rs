@@ -231,6 +231,16 @@ pub struct Tls {
     pub key: PathBuf,
     /// The authority that client certificates must come from; none are asked for without it.
     pub client_ca: Option<PathBuf>,
+    /// How often the files are read again; what has changed is taken without a restart.
+    #[serde(default = "Tls::default_reload_every")]
+    pub reload_every: HumanDuration,
+}
+
+impl Tls {
+    /// A minute: certificates are renewed days before they end.
+    pub fn default_reload_every() -> HumanDuration {
+        HumanDuration::from_secs(60)
+    }
 }
 
 /// How the process stops. A supervisor must wait longer than both together.

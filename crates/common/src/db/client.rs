@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, TryStreamExt as _};
 use tokio::sync::watch;
 use tokio_postgres::{Row, Statement};
 
@@ -105,6 +105,26 @@ impl Client {
                 Ok(self.inner.query(&statement, params).await?)
             }
         }
+    }
+
+    /// Runs a statement and hands over each row as it comes: what is made of the first ones is made
+    /// while the server sends the rest, and they are not kept.
+    pub async fn for_each_row<'s>(
+        &self,
+        sql: impl Into<Sql<'s>>,
+        params: Params<'_>,
+        mut take: impl FnMut(&Row) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let statement = match sql.into() {
+            Sql::Prepared(statement) => statement.clone(),
+            Sql::Text(text) => self.prepare_cached(text).await?,
+        };
+        let rows = self.inner.query_raw(&statement, params.iter().copied()).await?;
+        let mut rows = std::pin::pin!(rows);
+        while let Some(row) = rows.try_next().await? {
+            take(&row)?;
+        }
+        Ok(())
     }
 
     /// Runs a statement that gives exactly one row.

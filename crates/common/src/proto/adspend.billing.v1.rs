@@ -461,7 +461,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/CreateAccount",
             );
@@ -492,7 +492,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/GetAccount",
             );
@@ -523,7 +523,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/ListAccounts",
             );
@@ -556,7 +556,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/UpdateAccount",
             );
@@ -587,7 +587,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/AttachClient",
             );
@@ -618,7 +618,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/DetachClient",
             );
@@ -650,7 +650,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/BlockAccount",
             );
@@ -681,7 +681,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/UnblockAccount",
             );
@@ -715,7 +715,7 @@ pub mod account_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AccountService/GetBalance",
             );
@@ -964,7 +964,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateAccountSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1009,7 +1009,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetAccountSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1054,7 +1054,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAccountsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1099,7 +1099,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UpdateAccountSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1144,7 +1144,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AttachClientSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1189,7 +1189,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DetachClientSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1234,7 +1234,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = BlockAccountSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1280,7 +1280,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UnblockAccountSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1325,7 +1325,7 @@ pub mod account_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetBalanceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1662,7 +1662,7 @@ pub mod audit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AuditService/VerifyLedger",
             );
@@ -1694,7 +1694,7 @@ pub mod audit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AuditService/ListAuditRecords",
             );
@@ -1858,7 +1858,7 @@ pub mod audit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = VerifyLedgerSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1904,7 +1904,7 @@ pub mod audit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAuditRecordsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2440,7 +2440,7 @@ pub mod auto_top_up_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutoTopUpService/SetAutoTopUp",
             );
@@ -2474,7 +2474,7 @@ pub mod auto_top_up_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutoTopUpService/GetAutoTopUp",
             );
@@ -2508,7 +2508,7 @@ pub mod auto_top_up_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutoTopUpService/DisableAutoTopUp",
             );
@@ -2543,7 +2543,7 @@ pub mod auto_top_up_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutoTopUpService/ListAutoTopUpRuns",
             );
@@ -2735,7 +2735,7 @@ pub mod auto_top_up_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetAutoTopUpSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2781,7 +2781,7 @@ pub mod auto_top_up_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetAutoTopUpSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2830,7 +2830,7 @@ pub mod auto_top_up_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DisableAutoTopUpSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2879,7 +2879,7 @@ pub mod auto_top_up_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAutoTopUpRunsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3410,7 +3410,7 @@ pub mod autopay_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutopayService/LinkCard",
             );
@@ -3441,7 +3441,7 @@ pub mod autopay_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutopayService/ListCards",
             );
@@ -3472,7 +3472,7 @@ pub mod autopay_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutopayService/UnlinkCard",
             );
@@ -3503,7 +3503,7 @@ pub mod autopay_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutopayService/SetAutopay",
             );
@@ -3534,7 +3534,7 @@ pub mod autopay_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutopayService/GetAutopay",
             );
@@ -3565,7 +3565,7 @@ pub mod autopay_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutopayService/DisableAutopay",
             );
@@ -3599,7 +3599,7 @@ pub mod autopay_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.AutopayService/ListAutopayRuns",
             );
@@ -3822,7 +3822,7 @@ pub mod autopay_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = LinkCardSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3867,7 +3867,7 @@ pub mod autopay_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListCardsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3912,7 +3912,7 @@ pub mod autopay_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UnlinkCardSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3957,7 +3957,7 @@ pub mod autopay_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetAutopaySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4002,7 +4002,7 @@ pub mod autopay_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetAutopaySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4048,7 +4048,7 @@ pub mod autopay_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DisableAutopaySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4094,7 +4094,7 @@ pub mod autopay_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAutopayRunsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4461,7 +4461,7 @@ pub mod invoice_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.InvoiceService/CreateInvoice",
             );
@@ -4492,7 +4492,7 @@ pub mod invoice_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.InvoiceService/GetInvoice",
             );
@@ -4523,7 +4523,7 @@ pub mod invoice_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.InvoiceService/ListInvoices",
             );
@@ -4554,7 +4554,7 @@ pub mod invoice_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.InvoiceService/CancelInvoice",
             );
@@ -4738,7 +4738,7 @@ pub mod invoice_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateInvoiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4783,7 +4783,7 @@ pub mod invoice_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetInvoiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4828,7 +4828,7 @@ pub mod invoice_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListInvoicesSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4873,7 +4873,7 @@ pub mod invoice_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CancelInvoiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5229,7 +5229,7 @@ pub mod credit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.CreditService/GetCreditTerms",
             );
@@ -5262,7 +5262,7 @@ pub mod credit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.CreditService/SetCreditTerms",
             );
@@ -5295,7 +5295,7 @@ pub mod credit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.CreditService/SetOverdraftThreshold",
             );
@@ -5331,7 +5331,7 @@ pub mod credit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.CreditService/RepayDeferredInvoice",
             );
@@ -5525,7 +5525,7 @@ pub mod credit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetCreditTermsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5571,7 +5571,7 @@ pub mod credit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetCreditTermsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5620,7 +5620,7 @@ pub mod credit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetOverdraftThresholdSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5669,7 +5669,7 @@ pub mod credit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RepayDeferredInvoiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -6038,7 +6038,7 @@ pub mod document_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.DocumentService/ListDocuments",
             );
@@ -6073,7 +6073,7 @@ pub mod document_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.DocumentService/GetDocument",
             );
@@ -6104,7 +6104,7 @@ pub mod document_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.DocumentService/DownloadDocument",
             );
@@ -6139,7 +6139,7 @@ pub mod document_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.DocumentService/CreateReconciliationAct",
             );
@@ -6337,7 +6337,7 @@ pub mod document_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListDocumentsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -6382,7 +6382,7 @@ pub mod document_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetDocumentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -6430,7 +6430,7 @@ pub mod document_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DownloadDocumentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -6481,7 +6481,7 @@ pub mod document_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateReconciliationActSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -6934,7 +6934,7 @@ pub mod event_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.EventService/WatchEvents",
             );
@@ -7094,7 +7094,7 @@ pub mod event_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WatchEventsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7597,7 +7597,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/OpenHolds",
             );
@@ -7629,7 +7629,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/SettleHolds",
             );
@@ -7660,7 +7660,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/ReleaseHolds",
             );
@@ -7691,7 +7691,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/ExtendHolds",
             );
@@ -7722,7 +7722,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/GetHold",
             );
@@ -7751,7 +7751,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/ListHolds",
             );
@@ -7780,7 +7780,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/RecordCharges",
             );
@@ -7812,7 +7812,7 @@ pub mod hold_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.HoldService/CreditInvalidClicks",
             );
@@ -8049,7 +8049,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = OpenHoldsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -8094,7 +8094,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SettleHoldsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -8139,7 +8139,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReleaseHoldsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -8184,7 +8184,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ExtendHoldsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -8229,7 +8229,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetHoldSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -8274,7 +8274,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListHoldsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -8319,7 +8319,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RecordChargesSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -8365,7 +8365,7 @@ pub mod hold_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreditInvalidClicksSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -8952,7 +8952,7 @@ pub mod payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PaymentService/RecordPayment",
             );
@@ -8990,7 +8990,7 @@ pub mod payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PaymentService/ImportStatement",
             );
@@ -9024,7 +9024,7 @@ pub mod payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PaymentService/GetPayment",
             );
@@ -9055,7 +9055,7 @@ pub mod payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PaymentService/ListPayments",
             );
@@ -9087,7 +9087,7 @@ pub mod payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PaymentService/AllocatePayment",
             );
@@ -9122,7 +9122,7 @@ pub mod payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PaymentService/RefundPayment",
             );
@@ -9343,7 +9343,7 @@ pub mod payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RecordPaymentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -9392,7 +9392,7 @@ pub mod payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ImportStatementSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -9437,7 +9437,7 @@ pub mod payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetPaymentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -9482,7 +9482,7 @@ pub mod payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListPaymentsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -9528,7 +9528,7 @@ pub mod payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AllocatePaymentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -9573,7 +9573,7 @@ pub mod payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RefundPaymentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -9916,7 +9916,7 @@ pub mod promised_payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PromisedPaymentService/GetPromisedPaymentTerms",
             );
@@ -9950,7 +9950,7 @@ pub mod promised_payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PromisedPaymentService/TakePromisedPayment",
             );
@@ -9984,7 +9984,7 @@ pub mod promised_payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PromisedPaymentService/RepayPromisedPayment",
             );
@@ -10018,7 +10018,7 @@ pub mod promised_payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PromisedPaymentService/GetPromisedPayment",
             );
@@ -10052,7 +10052,7 @@ pub mod promised_payment_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.PromisedPaymentService/ListPromisedPayments",
             );
@@ -10258,7 +10258,7 @@ pub mod promised_payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetPromisedPaymentTermsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -10307,7 +10307,7 @@ pub mod promised_payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TakePromisedPaymentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -10358,7 +10358,7 @@ pub mod promised_payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RepayPromisedPaymentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -10407,7 +10407,7 @@ pub mod promised_payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetPromisedPaymentSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -10458,7 +10458,7 @@ pub mod promised_payment_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListPromisedPaymentsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -10861,7 +10861,7 @@ pub mod transaction_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.TransactionService/ListTransactions",
             );
@@ -10897,7 +10897,7 @@ pub mod transaction_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.TransactionService/ExportTransactions",
             );
@@ -10934,7 +10934,7 @@ pub mod transaction_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.TransactionService/ReverseTransaction",
             );
@@ -11127,7 +11127,7 @@ pub mod transaction_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListTransactionsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -11178,7 +11178,7 @@ pub mod transaction_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ExportTransactionsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -11227,7 +11227,7 @@ pub mod transaction_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReverseTransactionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -11523,7 +11523,7 @@ pub mod transfer_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.TransferService/CreateTransfer",
             );
@@ -11558,7 +11558,7 @@ pub mod transfer_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.TransferService/BatchCreateTransfers",
             );
@@ -11592,7 +11592,7 @@ pub mod transfer_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.TransferService/GetTransfer",
             );
@@ -11623,7 +11623,7 @@ pub mod transfer_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.billing.v1.TransferService/ListTransfers",
             );
@@ -11810,7 +11810,7 @@ pub mod transfer_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateTransferSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -11859,7 +11859,7 @@ pub mod transfer_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = BatchCreateTransfersSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -11904,7 +11904,7 @@ pub mod transfer_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetTransferSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -11950,7 +11950,7 @@ pub mod transfer_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListTransfersSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

@@ -321,7 +321,7 @@ pub mod admission_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.AdmissionService/Admit",
             );
@@ -350,7 +350,7 @@ pub mod admission_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.AdmissionService/BatchAdmit",
             );
@@ -383,7 +383,7 @@ pub mod admission_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.AdmissionService/StreamAdmit",
             );
@@ -556,7 +556,7 @@ pub mod admission_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AdmitSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -601,7 +601,7 @@ pub mod admission_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = BatchAdmitSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -649,7 +649,7 @@ pub mod admission_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StreamAdmitSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1138,7 +1138,7 @@ pub mod budget_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.BudgetService/SetBudget",
             );
@@ -1167,7 +1167,7 @@ pub mod budget_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.BudgetService/RemoveBudget",
             );
@@ -1198,7 +1198,7 @@ pub mod budget_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.BudgetService/GetBudget",
             );
@@ -1227,7 +1227,7 @@ pub mod budget_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.BudgetService/ListBudgetChanges",
             );
@@ -1262,7 +1262,7 @@ pub mod budget_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.BudgetService/PreviewBudgetChange",
             );
@@ -1462,7 +1462,7 @@ pub mod budget_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetBudgetSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1507,7 +1507,7 @@ pub mod budget_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RemoveBudgetSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1552,7 +1552,7 @@ pub mod budget_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetBudgetSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1598,7 +1598,7 @@ pub mod budget_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListBudgetChangesSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1644,7 +1644,7 @@ pub mod budget_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PreviewBudgetChangeSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2054,7 +2054,7 @@ pub mod campaign_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.CampaignService/CreateCampaign",
             );
@@ -2088,7 +2088,7 @@ pub mod campaign_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.CampaignService/GetCampaign",
             );
@@ -2119,7 +2119,7 @@ pub mod campaign_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.CampaignService/ListCampaigns",
             );
@@ -2151,7 +2151,7 @@ pub mod campaign_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.CampaignService/UpdateCampaign",
             );
@@ -2185,7 +2185,7 @@ pub mod campaign_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.CampaignService/PauseCampaign",
             );
@@ -2216,7 +2216,7 @@ pub mod campaign_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.CampaignService/ResumeCampaign",
             );
@@ -2427,7 +2427,7 @@ pub mod campaign_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateCampaignSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2472,7 +2472,7 @@ pub mod campaign_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetCampaignSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2518,7 +2518,7 @@ pub mod campaign_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListCampaignsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2564,7 +2564,7 @@ pub mod campaign_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UpdateCampaignSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2610,7 +2610,7 @@ pub mod campaign_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PauseCampaignSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2656,7 +2656,7 @@ pub mod campaign_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ResumeCampaignSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2938,7 +2938,7 @@ pub mod charge_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.ChargeService/Settle",
             );
@@ -2967,7 +2967,7 @@ pub mod charge_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.ChargeService/BatchSettle",
             );
@@ -3000,7 +3000,7 @@ pub mod charge_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.ChargeService/StreamSettle",
             );
@@ -3028,7 +3028,7 @@ pub mod charge_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.ChargeService/Cancel",
             );
@@ -3210,7 +3210,7 @@ pub mod charge_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SettleSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3255,7 +3255,7 @@ pub mod charge_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = BatchSettleSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3303,7 +3303,7 @@ pub mod charge_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StreamSettleSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3348,7 +3348,7 @@ pub mod charge_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CancelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3461,6 +3461,10 @@ pub struct PaceReading {
     /// All traffic is let through until money gets short again.
     #[prost(bool, tag = "18")]
     pub latched: bool,
+    /// So few charges fit into the day that rates are added up and no coin is tossed. Of a campaign:
+    /// into its own target or its account's. Absent in readings of older versions, which did not say.
+    #[prost(bool, optional, tag = "19")]
+    pub few_charges: ::core::option::Option<bool>,
 }
 /// Request of GetPacingState.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3926,7 +3930,8 @@ impl DecisionVerdict {
 pub enum DecisionUnknown {
     /// Not set.
     Unspecified = 0,
-    /// The budget may have had so few charges that rates were added up and no coin was tossed.
+    /// The budget had so few charges that rates were added up and no coin was tossed: `few_charges` of
+    /// the reading. Of a reading that does not say: may have had.
     FewCharges = 1,
     /// There is no reading in force then: nobody had asked yet, or it is gone after 14 days.
     NoReading = 2,
@@ -4088,7 +4093,7 @@ pub mod report_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.ReportService/GetPacingState",
             );
@@ -4119,7 +4124,7 @@ pub mod report_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.ReportService/GetSpendCurve",
             );
@@ -4151,7 +4156,7 @@ pub mod report_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.ReportService/ListSuspensions",
             );
@@ -4183,7 +4188,7 @@ pub mod report_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.ReportService/ExplainDecision",
             );
@@ -4215,7 +4220,7 @@ pub mod report_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::rpc::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/adspend.pacing.v1.ReportService/SimulateBudget",
             );
@@ -4415,7 +4420,7 @@ pub mod report_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetPacingStateSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4460,7 +4465,7 @@ pub mod report_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetSpendCurveSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4506,7 +4511,7 @@ pub mod report_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListSuspensionsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4552,7 +4557,7 @@ pub mod report_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ExplainDecisionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4597,7 +4602,7 @@ pub mod report_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SimulateBudgetSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

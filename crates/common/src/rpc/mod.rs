@@ -7,6 +7,7 @@
 //!   cannot differ.
 //! - [`fault`] is the other "no": our own bug, logged once, told to the caller as a trace id.
 //! - [`PageKey`] seals page tokens, [`Deadline`] is the time a call has left.
+//! - [`ProstCodec`] is what generated services and clients write messages with.
 //!
 //! Invariant: every status that leaves here carries `ErrorInfo` with domain `adspend` and a
 //! reason of the catalogue in `proto/adspend/type/v1/errors.proto`.
@@ -15,6 +16,7 @@
 //! applies deadlines ([`crate::server`]).
 
 mod cards;
+mod codec;
 mod context;
 mod database;
 mod dates;
@@ -27,6 +29,7 @@ mod text;
 mod violations;
 
 pub use cards::holds_card_number;
+pub use codec::{ProstCodec, WholeDecoder, WholeEncoder};
 pub(crate) use context::Context;
 pub use deadline::Deadline;
 pub use decode::batch_limit;

@@ -19,11 +19,11 @@ use opentelemetry::metrics::Counter;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::edge::Edge;
 use super::stop::{Phase, Stop};
+use super::tls::Identity;
 use crate::config::Limits;
 use crate::telemetry::Telemetry;
 
@@ -48,7 +48,7 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 pub(super) struct Acceptor {
     edge: Arc<Edge>,
     http2: Builder<TokioExecutor>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Identity>>,
     handshake_timeout: Duration,
     places: Arc<Places>,
     stop: Stop,
@@ -60,7 +60,7 @@ impl Acceptor {
     pub(super) fn new(
         edge: Arc<Edge>,
         limits: &Limits,
-        tls: Option<TlsAcceptor>,
+        tls: Option<Arc<Identity>>,
         stop: Stop,
         tracker: TaskTracker,
         telemetry: &Telemetry,
@@ -143,7 +143,7 @@ impl Acceptor {
                 self.converse(ready).await;
             }
             Some(tls) => {
-                let tls = tls.clone();
+                let tls = tls.acceptor();
                 let shake = async move { begun(tls.accept(stream).await?).await };
                 let ready = self.in_time(shake, &closed).await?;
                 self.converse(ready).await;

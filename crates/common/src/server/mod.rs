@@ -202,7 +202,8 @@ impl Server {
         health::add_methods(&mut methods);
         reflection::add_methods(&mut methods, identity.is_development());
 
-        let tls = self.tls.as_ref().map(tls::acceptor).transpose()?;
+        let tls = self.tls.as_ref().map(|files| tls::Identity::load(files, &telemetry));
+        let tls = tls.transpose()?.map(Arc::new);
         let tracker = TaskTracker::new();
         let edge =
             Edge::new(&methods, &services, identity, &self.limits, &telemetry, self.stop.clone())?;
@@ -217,11 +218,12 @@ impl Server {
             acceptor: accept::Acceptor::new(
                 Arc::new(edge),
                 &self.limits,
-                tls,
+                tls.clone(),
                 self.stop.clone(),
                 tracker.clone(),
                 &telemetry,
             ),
+            tls,
             tracker,
             health,
             telemetry,
@@ -248,6 +250,7 @@ pub struct Bound {
     grpc: TcpListener,
     http: TcpListener,
     acceptor: accept::Acceptor,
+    tls: Option<Arc<tls::Identity>>,
     tracker: TaskTracker,
     health: Health,
     telemetry: Telemetry,
@@ -274,6 +277,7 @@ impl Bound {
         tracing::info!(service = name, %grpc_addr, %metrics_addr, "serving");
         self.health.begin().await;
         let watching = tokio::spawn(self.health.clone().watch());
+        let renewing = self.tls.map(|identity| tokio::spawn(identity.watch()));
         let pages = tokio::spawn(http_port::serve(
             self.http,
             self.telemetry.clone(),
@@ -291,6 +295,9 @@ impl Bound {
         tokio::time::sleep(notice).await;
 
         accepting.abort();
+        if let Some(renewing) = renewing {
+            renewing.abort();
+        }
         self.tracker.close();
         self.stop.begin();
         let half = finish / 2;

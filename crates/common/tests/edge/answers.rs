@@ -28,6 +28,7 @@ async fn malformed_bytes_are_an_invalid_argument_without_field_names() {
         ("a wrong wire type", framed(&[0x10, 0x01])),
         ("bad UTF-8", framed(&[0x0a, 0x02, 0xff, 0xfe])),
         ("a length beyond the end", framed(&[0x0a, 0x7f, 0x61])),
+        ("a large message of nonsense", framed(&[0xff; 100 * 1024])),
         ("a flag that does not exist", Bytes::from_static(&[7, 0, 0, 0, 0])),
         ("compressed without saying how", Bytes::from_static(&[1, 0, 0, 0, 1, 0])),
         ("no message", Bytes::new()),

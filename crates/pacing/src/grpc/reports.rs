@@ -16,6 +16,8 @@ use super::position;
 use crate::admission::{Level, Reason};
 use crate::app::Services;
 use crate::budgets::{Mode, Parent, Wish};
+use crate::controller::rate::Why;
+use crate::pacer::Cause;
 use crate::reports::curve::{self, Curve, Grid, Span};
 use crate::reports::explain::{self, Explanation, Question, Unknown, Verdict};
 use crate::reports::reading::{self, Bound, Reading, WHOLE_PPM};
@@ -209,6 +211,7 @@ fn pace_reading(reading: &Reading) -> pb::PaceReading {
         day_factor: reading.day_factor,
         charge_ratio: reading.kappa,
         latched: reading.latched,
+        few_charges: reading.is_few,
     }
 }
 
@@ -218,16 +221,18 @@ fn budget_mode(of: Option<Mode>) -> pb::BudgetMode {
 
 fn bound(bound: Bound) -> pb::RateBound {
     match bound {
-        Bound::AllTraffic => pb::RateBound::AllTraffic,
-        Bound::Curve => pb::RateBound::Curve,
-        Bound::Floor => pb::RateBound::Floor,
-        Bound::Slew => pb::RateBound::Slew,
-        Bound::WarmStart => pb::RateBound::WarmStart,
-        Bound::HardStop => pb::RateBound::HardStop,
-        Bound::LastCharge => pb::RateBound::LastCharge,
-        Bound::Asap => pb::RateBound::Asap,
-        Bound::Closed => pb::RateBound::Closed,
-        Bound::NoBudget => pb::RateBound::NoBudget,
+        Bound::Own(Cause::Why(why)) => match why {
+            Why::AllTraffic => pb::RateBound::AllTraffic,
+            Why::Curve => pb::RateBound::Curve,
+            Why::Floor => pb::RateBound::Floor,
+            Why::Slew => pb::RateBound::Slew,
+            Why::WarmStart => pb::RateBound::WarmStart,
+            Why::HardStop => pb::RateBound::HardStop,
+            Why::Waits => pb::RateBound::LastCharge,
+            Why::Asap => pb::RateBound::Asap,
+            Why::Closed => pb::RateBound::Closed,
+        },
+        Bound::Own(Cause::NoBudget) => pb::RateBound::NoBudget,
         Bound::AccountCeiling => pb::RateBound::AccountCeiling,
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use adspend_common::time::Day;
 use chrono::{DateTime, Utc};
 
+use super::cause::Cause;
 use super::learned::{AccountLearned, Learned};
 use super::paced::{Facts, Paced, Seen, second_of};
-use super::rules::{self, parts, ppm};
+use super::rules::{self, Throttle, parts, ppm};
 use super::sight::Sights;
 use super::store::{BaseRow, Totals, Written};
 use crate::admission::rate::Rate;
@@ -19,7 +20,7 @@ use crate::controller::curve::{Profile, Window};
 use crate::controller::demand::{DayDemand, Forecast};
 use crate::controller::hierarchy::{self, Share};
 use crate::controller::rate::{self, Reading, Why};
-use crate::controller::{DaySlots, SLOT_SECONDS, few};
+use crate::controller::{DaySlots, SLOT_SECONDS};
 
 /// What is needed to plan an account.
 pub(super) struct Plan {
@@ -194,25 +195,27 @@ impl AccountState {
         let ceiling = hierarchy::ceiling(&mut shares, own.budget_ahead).min(1.0);
         let account = Reading { rate: ceiling, ..own };
         if self.own.is_limited() {
-            let rates = Rates { reading: &account, seen: &whole, ceiling, throttle };
+            let is_few =
+                rules::is_few(row.applied.as_ref(), self.own.plan.target, mean_charge(row));
+            let rates = Rates { reading: &account, seen: &whole, ceiling, is_few, throttle };
             self.own.written(row, now, &rates, readings);
         } else if row.applied.is_some_and(|applied| applied.parts != Rate::ALL) {
             readings.push(no_budget(row));
         }
         for (row, reading, seen) in ticks {
             let Some(campaign) = self.campaigns.get_mut(&row.entity.entity_no) else { continue };
-            let rates = Rates { reading: &reading, seen: &seen, ceiling, throttle };
+            // The smaller target of the two says how many charges there can be.
+            let target = campaign.paced.plan.target.min(self.own.plan.target);
+            let is_few = rules::is_few(row.applied.as_ref(), target, campaign.paced.plan.charge);
+            let rates = Rates { reading: &reading, seen: &seen, ceiling, is_few, throttle };
             let limited = campaign.paced.is_limited() || self.own.is_limited();
-            let parts = if limited {
+            let throttle = if limited {
                 campaign.paced.written(row, now, &rates, readings)
             } else {
-                Rate::ALL
+                Throttle::NONE
             };
-            let charge = campaign.paced.plan.charge;
-            let is_few = few::is_few(campaign.paced.plan.target, charge)
-                || few::is_few(self.own.plan.target, charge);
-            campaign.entity.rate.set_few(is_few && throttle);
-            campaign.entity.rate.set(parts);
+            campaign.entity.rate.set_few(throttle.is_few);
+            campaign.entity.rate.set(throttle.parts);
             campaign.entity.set_chance(chance_ppm(row));
         }
     }
@@ -374,31 +377,37 @@ struct Rates<'a> {
     reading: &'a Reading,
     seen: &'a Seen,
     ceiling: f64,
+    is_few: bool,
     throttle: bool,
 }
 
 impl Paced {
-    /// The rate to apply, in parts of 2^32: what another replica wrote if it is as good, else our
-    /// own, which is then to be written.
+    /// What to apply: what another replica wrote if it is as good, else our own, which is then to
+    /// be written.
     fn written(
         &self,
         row: &Totals,
         now: DateTime<Utc>,
         rates: &Rates<'_>,
         readings: &mut Vec<Written>,
-    ) -> u32 {
-        let Rates { reading, seen, ceiling, throttle } = *rates;
-        let own = if throttle { parts(reading.rate.min(ceiling)) } else { Rate::ALL };
+    ) -> Throttle {
+        let Rates { reading, seen, ceiling, is_few, throttle } = *rates;
+        let own = if throttle {
+            Throttle { parts: parts(reading.rate.min(ceiling)), is_few }
+        } else {
+            Throttle::NONE
+        };
         if let Some(applied) = row.applied.filter(|applied| rules::stands(applied, own, now)) {
-            return applied.parts;
+            let is_few = applied.is_few.unwrap_or(own.is_few);
+            return Throttle { parts: applied.parts, is_few };
         }
         let limited = |value: f64| self.is_limited().then_some(value as i64);
         readings.push(Written {
             entity: self.entity,
-            parts: own,
+            parts: own.parts,
             own_ppm: ppm(reading.rate),
             account_ppm: ppm(ceiling),
-            why: why(reading.bound),
+            cause: Cause::Why(reading.bound),
             mode: self.mode(),
             limit: self.limit_micros,
             target: limited(reading.target),
@@ -412,6 +421,7 @@ impl Paced {
             day_factor: reading.day_factor,
             kappa: row.kappa,
             latched: reading.latched,
+            is_few: own.is_few,
         });
         own
     }
@@ -423,7 +433,7 @@ fn no_budget(row: &Totals) -> Written {
         parts: Rate::ALL,
         own_ppm: ppm(1.0),
         account_ppm: ppm(1.0),
-        why: NO_BUDGET,
+        cause: Cause::NoBudget,
         mode: None,
         limit: None,
         target: None,
@@ -437,23 +447,6 @@ fn no_budget(row: &Totals) -> Written {
         day_factor: 1.0,
         kappa: row.kappa,
         latched: true,
-    }
-}
-
-/// The number of "no budget" among the reasons.
-const NO_BUDGET: i16 = 10;
-
-/// The stored number of a reason.
-fn why(why: Why) -> i16 {
-    match why {
-        Why::AllTraffic => 1,
-        Why::Curve => 2,
-        Why::Floor => 3,
-        Why::Slew => 4,
-        Why::WarmStart => 5,
-        Why::HardStop => 6,
-        Why::Waits => 7,
-        Why::Asap => 8,
-        Why::Closed => 9,
+        is_few: false,
     }
 }

@@ -31,6 +31,7 @@
 //! `leases`), reports of what is written here (`reports`).
 
 mod accounts;
+mod cause;
 mod learned;
 mod metrics;
 mod paced;
@@ -58,6 +59,7 @@ use crate::charges::Lags;
 use crate::controller::demand::Shape;
 use crate::leases::Reached;
 
+pub use cause::Cause;
 pub use settings::Settings;
 // For reports: the same forecasts and plans that rates are made of.
 pub(crate) use learned::{of as learned_of, platform as platform_shape};

@@ -8,6 +8,7 @@ use crate::admission::rate::Rate;
 use crate::budgets::{Limits, Mode};
 use crate::calendar::week::{self, WeekSpent};
 use crate::controller::curve;
+use crate::controller::few;
 use crate::controller::plan::{DayRoom, water_fill_with_tail};
 
 /// Demand of an entity whose level is not known: more than any budget, so that the days share the
@@ -22,6 +23,9 @@ const READING_INTERVAL: TimeDelta = TimeDelta::seconds(60);
 
 /// The same where all is let through.
 const QUIET_INTERVAL: TimeDelta = TimeDelta::hours(1);
+
+/// A target stays one of few charges up to so many times the bound.
+const STILL_FEW: f64 = 1.1;
 
 /// How often the week is planned anew without any change, and while demand is still being learned.
 const REPLAN_INTERVAL: TimeDelta = TimeDelta::hours(1);
@@ -106,26 +110,56 @@ pub(super) fn ppm(rate: f64) -> i32 {
     (rate.clamp(0.0, 1.0) * 1e6).round() as i32
 }
 
+/// What is let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Throttle {
+    /// The rate, in parts of 2^32.
+    pub(super) parts: u32,
+    /// Rates are added up and no coin is tossed.
+    pub(super) is_few: bool,
+}
+
+impl Throttle {
+    /// Nothing is held back.
+    pub(super) const NONE: Throttle = Throttle { parts: Rate::ALL, is_few: false };
+}
+
 /// A reading that some replica wrote down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Applied {
     /// The rate, in parts of 2^32.
     pub(super) parts: u32,
+    /// Whether rates are added up; `None` where an older version wrote it.
+    pub(super) is_few: Option<bool>,
     /// When.
     pub(super) read_at: DateTime<Utc>,
 }
 
 /// Whether what stands written is to be applied rather than our own: then all replicas apply the
 /// same, and what was decided can be told from the readings.
-pub(super) fn stands(applied: &Applied, own: u32, now: DateTime<Utc>) -> bool {
+pub(super) fn stands(applied: &Applied, own: Throttle, now: DateTime<Utc>) -> bool {
     let age = now - applied.read_at;
-    let near = match (own, applied.parts) {
-        (0 | Rate::ALL, stored) => stored == own,
+    let near = match (own.parts, applied.parts) {
+        // All or nothing is let through either way.
+        (0 | Rate::ALL, stored) => stored == own.parts,
         (_, 0 | Rate::ALL) => false,
-        (own, stored) => f64::from(own.abs_diff(stored)) <= WORTH_A_READING * f64::from(stored),
+        (parts, stored) => {
+            f64::from(parts.abs_diff(stored)) <= WORTH_A_READING * f64::from(stored)
+                && applied.is_few == Some(own.is_few)
+        }
     };
-    let interval = if own == Rate::ALL { QUIET_INTERVAL } else { READING_INTERVAL };
+    let interval = if own.parts == Rate::ALL { QUIET_INTERVAL } else { READING_INTERVAL };
     near && age < interval && Day::of(applied.read_at) == Day::of(now)
+}
+
+/// Whether a day's target has room for so few charges that rates are added up. What is in
+/// force stays until it is clearly wrong, or every turn of the mean charge were a reading.
+pub(super) fn is_few(applied: Option<&Applied>, target: f64, charge: f64) -> bool {
+    let in_force = applied.and_then(|applied| applied.is_few).unwrap_or(false);
+    if charge <= 0.0 {
+        return in_force;
+    }
+    few::is_few(target, if in_force { charge * STILL_FEW } else { charge })
 }
 
 #[cfg(test)]
@@ -213,8 +247,11 @@ mod tests {
     #[test]
     fn a_reading_is_worth_writing_when_it_says_something_new() {
         let now = monday().start() + TimeDelta::hours(12);
-        let applied =
-            |parts, seconds| Applied { parts, read_at: now - TimeDelta::seconds(seconds) };
+        let applied = |parts, seconds| Applied {
+            parts,
+            is_few: Some(false),
+            read_at: now - TimeDelta::seconds(seconds),
+        };
         for (name, stored, own, expected) in [
             ("the same", applied(1_000_000, 5), 1_000_000, true),
             ("nearly", applied(1_000_000, 5), 1_009_999, true),
@@ -226,7 +263,36 @@ mod tests {
             ("a stop is a stop", applied(5, 5), 0, false),
             ("yesterday's", applied(Rate::ALL, 43_201), Rate::ALL, false),
         ] {
+            let own = Throttle { parts: own, is_few: false };
             assert_eq!(stands(&stored, own, now), expected, "{name}");
+        }
+        let stored = applied(1_000_000, 5);
+        let added_up = |parts| Throttle { parts, is_few: true };
+        assert!(!stands(&stored, added_up(1_000_000), now), "the rate is added up from now on");
+        let of_old = Applied { is_few: None, ..stored };
+        assert!(!stands(&of_old, Throttle { parts: 1_000_000, is_few: false }, now), "not said");
+        for parts in [0, Rate::ALL] {
+            let stored = applied(parts, 5);
+            assert!(stands(&stored, added_up(parts), now), "{parts} is the same either way");
+        }
+    }
+
+    #[test]
+    fn few_charges_stay_few_while_the_mean_charge_wanders() {
+        let now = monday().start();
+        let applied = |is_few| Some(Applied { parts: 5, is_few, read_at: now });
+        for (name, applied, target, charge, expected) in [
+            ("R-137: below a hundred", None, 99.0, 1.0, true),
+            ("a hundred", None, 100.0, 1.0, false),
+            ("still few", applied(Some(true)), 109.0, 1.0, true),
+            ("few no more", applied(Some(true)), 110.5, 1.0, false),
+            ("many until below", applied(Some(false)), 100.0, 1.0, false),
+            ("many no more", applied(Some(false)), 99.0, 1.0, true),
+            ("nobody said yet", applied(None), 105.0, 1.0, false),
+            ("what a charge is, is not known", applied(Some(true)), 1e9, 0.0, true),
+            ("nothing is known", None, 1.0, 0.0, false),
+        ] {
+            assert_eq!(is_few(applied.as_ref(), target, charge), expected, "{name}");
         }
     }
 }

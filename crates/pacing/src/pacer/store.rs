@@ -7,6 +7,7 @@ use adspend_common::time::Day;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::cause::Cause;
 use super::rules::Applied;
 use super::sight::{Sight, Sums};
 use crate::accounts::AccountNo;
@@ -55,7 +56,7 @@ SELECT k.account_no, k.level, k.entity_no,
     coalesce(o.settled_count, 0) AS settled_count, coalesce(o.settled_seconds, 0) AS settled_seconds,
     coalesce(h.charged_micros, 0) AS charged_micros, coalesce(h.reserved_micros, 0) AS reserved_micros,
     coalesce(h.charges, 0) AS charges, b.mode, b.last_change_no, b.in_force_micros IS NOT NULL AS is_limited,
-    p.read_at, p.rate_parts, coalesce(p.kappa, 1) AS kappa, p.chance, p.base_change_no, p.base_at,
+    p.read_at, p.rate_parts, p.is_few, coalesce(p.kappa, 1) AS kappa, p.chance, p.base_change_no, p.base_at,
     p.base_micros
 FROM keys k
 LEFT JOIN others o ON k.level = 1 AND o.account_no = k.account_no AND o.campaign_no = k.entity_no
@@ -137,7 +138,8 @@ fn totals_from_row(row: &Row) -> Result<Totals, db::Error> {
     let applied = match (row.try_get("rate_parts")?, row.try_get("read_at")?) {
         (Some(parts), Some(read_at)) => {
             let parts: i64 = parts;
-            Some(Applied { parts: u32::try_from(parts).unwrap_or(u32::MAX), read_at })
+            let parts = u32::try_from(parts).unwrap_or(u32::MAX);
+            Some(Applied { parts, is_few: row.try_get("is_few")?, read_at })
         }
         (None, _) | (_, None) => None,
     };
@@ -227,7 +229,7 @@ pub(super) struct Written {
     pub(super) parts: u32,
     pub(super) own_ppm: i32,
     pub(super) account_ppm: i32,
-    pub(super) why: i16,
+    pub(super) cause: Cause,
     pub(super) mode: Option<i16>,
     pub(super) limit: Option<i64>,
     pub(super) target: Option<i64>,
@@ -241,6 +243,7 @@ pub(super) struct Written {
     pub(super) day_factor: f64,
     pub(super) kappa: f64,
     pub(super) latched: bool,
+    pub(super) is_few: bool,
 }
 
 // Of two replicas that write at the same time the later moment stays in `pace`.
@@ -249,26 +252,28 @@ WITH read AS (
     SELECT * FROM UNNEST($3::bigint[], $4::smallint[], $5::bigint[], $6::bigint[], $7::integer[],
             $8::integer[], $9::smallint[], $10::smallint[], $11::bigint[], $12::bigint[], $13::bigint[],
             $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[],
-            $20::float8[], $21::float8[], $22::boolean[])
+            $20::float8[], $21::float8[], $22::boolean[], $23::boolean[])
         AS r (account_no, level, entity_no, rate_parts, own_rate_ppm, account_rate_ppm, why, mode,
             limit_micros, target_micros, due_micros, due_ahead_micros, charged_micros, in_flight_micros,
-            offered_micros, offered_count, demand_ahead_micros, day_factor, kappa, latched)
+            offered_micros, offered_count, demand_ahead_micros, day_factor, kappa, latched,
+            is_few)
 ), paced AS (
-    INSERT INTO pace AS p (account_no, level, entity_no, read_at, rate_parts, due_micros, target_micros)
-    SELECT account_no, level, entity_no, $1, rate_parts, due_micros, target_micros FROM read
+    INSERT INTO pace AS p (account_no, level, entity_no, read_at, rate_parts, due_micros, target_micros,
+        is_few)
+    SELECT account_no, level, entity_no, $1, rate_parts, due_micros, target_micros, is_few FROM read
     ORDER BY account_no, level, entity_no
     ON CONFLICT ON CONSTRAINT pace_pkey DO UPDATE
     SET read_at = EXCLUDED.read_at, rate_parts = EXCLUDED.rate_parts,
-        due_micros = EXCLUDED.due_micros, target_micros = EXCLUDED.target_micros
+        due_micros = EXCLUDED.due_micros, target_micros = EXCLUDED.target_micros, is_few = EXCLUDED.is_few
     WHERE p.read_at IS NULL OR p.read_at <= EXCLUDED.read_at
 )
 INSERT INTO pace_reading (account_no, level, entity_no, read_at, day, rate_parts, own_rate_ppm,
     account_rate_ppm, why, mode, limit_micros, target_micros, due_micros, due_ahead_micros,
     charged_micros, in_flight_micros, offered_micros, offered_count, demand_ahead_micros, day_factor,
-    kappa, latched)
+    kappa, latched, is_few)
 SELECT account_no, level, entity_no, $1, $2, rate_parts, own_rate_ppm, account_rate_ppm, why, mode,
     limit_micros, target_micros, due_micros, due_ahead_micros, charged_micros, in_flight_micros,
-    offered_micros, offered_count, demand_ahead_micros, day_factor, kappa, latched
+    offered_micros, offered_count, demand_ahead_micros, day_factor, kappa, latched, is_few
 FROM read
 ON CONFLICT ON CONSTRAINT pace_reading_pkey DO NOTHING";
 
@@ -293,7 +298,7 @@ pub(super) async fn write(
             &column(rows, |row| i64::from(row.parts)),
             &column(rows, |row| row.own_ppm),
             &column(rows, |row| row.account_ppm),
-            &column(rows, |row| row.why),
+            &column(rows, |row| row.cause.number()),
             &column(rows, |row| row.mode),
             &column(rows, |row| row.limit),
             &column(rows, |row| row.target),
@@ -307,6 +312,7 @@ pub(super) async fn write(
             &column(rows, |row| row.day_factor),
             &column(rows, |row| row.kappa),
             &column(rows, |row| row.latched),
+            &column(rows, |row| row.is_few),
         ],
     )
     .await

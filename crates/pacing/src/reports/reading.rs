@@ -5,6 +5,8 @@ use chrono::{DateTime, Utc};
 
 use crate::admission::rate::Rate;
 use crate::budgets::Mode;
+use crate::controller::rate::Why;
+use crate::pacer::Cause;
 
 /// A rate of 1 in parts of a million.
 pub const WHOLE_PPM: i32 = 1_000_000;
@@ -12,47 +14,10 @@ pub const WHOLE_PPM: i32 = 1_000_000;
 /// What decides a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// The money is enough for all that is expected.
-    AllTraffic,
-    /// The day's curve.
-    Curve,
-    /// The least that keeps delivery observable.
-    Floor,
-    /// The rate may not rise faster.
-    Slew,
-    /// How much is offered is not known yet.
-    WarmStart,
-    /// The limit is used up.
-    HardStop,
-    /// The next of few charges waits.
-    LastCharge,
-    /// Only limits stop it.
-    Asap,
-    /// Outside the hours.
-    Closed,
-    /// There is no budget.
-    NoBudget,
+    /// What decided the entity's own rate.
+    Own(Cause),
     /// The account's ceiling is lower than the campaign's own rate.
     AccountCeiling,
-}
-
-impl Bound {
-    /// The reason of a stored number (`pace_reading.why`).
-    pub(super) fn from_number(number: i16) -> Option<Bound> {
-        Some(match number {
-            1 => Bound::AllTraffic,
-            2 => Bound::Curve,
-            3 => Bound::Floor,
-            4 => Bound::Slew,
-            5 => Bound::WarmStart,
-            6 => Bound::HardStop,
-            7 => Bound::LastCharge,
-            8 => Bound::Asap,
-            9 => Bound::Closed,
-            10 => Bound::NoBudget,
-            _ => return None,
-        })
-    }
 }
 
 /// A reading. Amounts are micro-units; what a budget gives is `None` without one.
@@ -69,7 +34,7 @@ pub struct Reading {
     /// The ceiling of its account.
     pub account_rate_ppm: i32,
     /// What decided the entity's own rate.
-    pub own_bound: Bound,
+    pub cause: Cause,
     /// How the day's money is spread.
     pub mode: Option<Mode>,
     /// H(d).
@@ -96,6 +61,8 @@ pub struct Reading {
     pub kappa: f64,
     /// All is let through until money gets short.
     pub latched: bool,
+    /// Rates are added up and no coin is tossed; `None` where an older version wrote it.
+    pub is_few: Option<bool>,
 }
 
 impl Reading {
@@ -109,12 +76,12 @@ impl Reading {
         let least = self.own_rate_ppm.min(self.account_rate_ppm);
         if self.rate_parts == Rate::ALL && least < WHOLE_PPM {
             // The setting `pacer.throttle` is off: all budgets are as if as soon as possible.
-            return Bound::Asap;
+            return Bound::Own(Cause::Why(Why::Asap));
         }
         if self.account_rate_ppm < self.own_rate_ppm {
             Bound::AccountCeiling
         } else {
-            self.own_bound
+            Bound::Own(self.cause)
         }
     }
 }
@@ -141,7 +108,7 @@ mod tests {
             rate_parts,
             own_rate_ppm,
             account_rate_ppm,
-            own_bound: Bound::Curve,
+            cause: Cause::Why(Why::Curve),
             mode: Some(Mode::Traffic),
             limit_micros: None,
             target_micros: None,
@@ -155,16 +122,22 @@ mod tests {
             day_factor: 1.0,
             kappa: 1.0,
             latched: false,
+            is_few: Some(false),
         }
     }
 
     #[test]
     fn the_bound_is_that_of_the_rate_that_applies() {
+        let (curve, asap) = (Cause::Why(Why::Curve), Cause::Why(Why::Asap));
         for (name, reading, expected) in [
-            ("its own", reading(1 << 31, 500_000, 1_000_000), Bound::Curve),
+            ("its own", reading(1 << 31, 500_000, 1_000_000), Bound::Own(curve)),
             ("the account's", reading(1 << 30, 500_000, 250_000), Bound::AccountCeiling),
-            ("an account is its own ceiling", reading(1 << 30, 250_000, 250_000), Bound::Curve),
-            ("pacing is off", reading(Rate::ALL, 500_000, 250_000), Bound::Asap),
+            (
+                "an account is its own ceiling",
+                reading(1 << 30, 250_000, 250_000),
+                Bound::Own(curve),
+            ),
+            ("pacing is off", reading(Rate::ALL, 500_000, 250_000), Bound::Own(asap)),
         ] {
             assert_eq!(reading.bound(), expected, "{name}");
         }

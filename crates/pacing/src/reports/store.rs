@@ -7,11 +7,11 @@ use chrono::{DateTime, Utc};
 
 use super::KEPT;
 use super::demand::Learning;
-use super::reading::{Bound, Reading};
+use super::reading::Reading;
 use super::rules::Figures;
 use super::suspensions::{End, Suspension};
 use crate::budgets::{Entity, Parent, mode_from_number};
-use crate::pacer::DemandRow;
+use crate::pacer::{Cause, DemandRow};
 
 // A row even when the day has none yet.
 const FIGURES: &str = "-- reports.figures
@@ -55,7 +55,7 @@ pub(super) async fn figures(
 const READINGS: &str = "-- reports.readings
 SELECT read_at, day, rate_parts, own_rate_ppm, account_rate_ppm, why, mode, limit_micros, target_micros,
     due_micros, due_ahead_micros, charged_micros, in_flight_micros, offered_micros, offered_count,
-    demand_ahead_micros, day_factor, kappa, latched
+    demand_ahead_micros, day_factor, kappa, latched, is_few
 FROM pace_reading
 WHERE account_no = $1 AND level = $2 AND entity_no = $3 AND read_at <= $4 AND read_at > $5
 ORDER BY read_at DESC LIMIT 2";
@@ -74,7 +74,7 @@ pub(super) async fn readings(
 
 fn reading_from_row(row: &Row) -> Result<Reading, Error> {
     let (parts, why): (i64, i16) = (row.try_get("rate_parts")?, row.try_get("why")?);
-    let own_bound = Bound::from_number(why)
+    let cause = Cause::from_number(why)
         .ok_or_else(|| Error::other(format!("{why} is no reason of a rate")))?;
     let mode: Option<i16> = row.try_get("mode")?;
     Ok(Reading {
@@ -83,7 +83,7 @@ fn reading_from_row(row: &Row) -> Result<Reading, Error> {
         rate_parts: u32::try_from(parts).unwrap_or(u32::MAX),
         own_rate_ppm: row.try_get("own_rate_ppm")?,
         account_rate_ppm: row.try_get("account_rate_ppm")?,
-        own_bound,
+        cause,
         mode: mode.map(mode_from_number).transpose()?,
         limit_micros: row.try_get("limit_micros")?,
         target_micros: row.try_get("target_micros")?,
@@ -97,6 +97,7 @@ fn reading_from_row(row: &Row) -> Result<Reading, Error> {
         day_factor: row.try_get("day_factor")?,
         kappa: row.try_get("kappa")?,
         latched: row.try_get("latched")?,
+        is_few: row.try_get("is_few")?,
     })
 }
 
@@ -119,11 +120,11 @@ pub(super) async fn hours(
     mut take: impl FnMut(DateTime<Utc>, &[u8]),
 ) -> Result<(), Error> {
     let Entity { account_no, level, entity_no } = entity;
-    let rows = db.query(HOURS, &[&account_no.0, &level, &entity_no, &from, &to]).await?;
-    for row in &rows {
+    db.for_each_row(HOURS, &[&account_no.0, &level, &entity_no, &from, &to], |row| {
         take(row.try_get("hour")?, row.try_get("minutes")?);
-    }
-    Ok(())
+        Ok(())
+    })
+    .await
 }
 
 const SUSPENSIONS: &str = "-- reports.suspensions

@@ -81,11 +81,16 @@ fn curve(parent: &str) -> pb::GetSpendCurveRequest {
 
 /// A campaign under a budget that does not do for what is offered, after some minutes of it.
 async fn throttled() -> Scene {
+    throttled_at(1).await
+}
+
+/// The same where an opportunity costs so much.
+async fn throttled_at(units: i64) -> Scene {
     let scene = Scene::with_config(100_000, |config| config.pacer.throttle = true).await;
     scene.app.set(daily(SPRING, 100_000)).await.unwrap();
     for step in 0..40 {
         for number in 0..20 {
-            let _ = scene.ask(admit(&format!("o-{step}-{number}"), 1)).await;
+            let _ = scene.ask(admit(&format!("o-{step}-{number}"), units)).await;
         }
         scene.app.clock.advance(std::time::Duration::from_secs(5));
         scene.app.services.pacer.turn_once().await.unwrap();
@@ -106,7 +111,7 @@ async fn the_state_says_which_rate_and_why() {
     let target = reading.target_micros.unwrap();
     assert!((UNIT..=130_000 * UNIT).contains(&target) && reading.due_micros.unwrap() <= target);
     assert!(reading.offered_count > 700 && reading.demand_ahead_micros > 0, "{reading:?}");
-    assert_eq!(reading.mode(), pb::BudgetMode::Traffic);
+    assert_eq!((reading.mode(), reading.few_charges), (pb::BudgetMode::Traffic, Some(false)));
     assert!(
         [pb::RateBound::Curve, pb::RateBound::Slew, pb::RateBound::Floor]
             .contains(&reading.bound()),
@@ -174,6 +179,31 @@ async fn a_decision_is_explained_as_it_was_made() {
     let other = pb::ExplainDecisionRequest { token, ..question(id, other_day) };
     let status = scene.app.reports().explain_decision(other).await.unwrap_err();
     assert_eq!(wrong_fields(&status), ["token"]);
+}
+
+/// where rates are added up, the coin says nothing, and the reading says so.
+#[tokio::test]
+async fn few_charges_are_written_down_with_the_reading() {
+    let scene = throttled_at(2_000).await;
+    let now = scene.app.services.clock.now();
+    let before = now - TimeDelta::seconds(1);
+    let told = scene.app.explain("o", now).await;
+    let reading = told.reading.unwrap();
+    assert!((1..1_000_000).contains(&reading.rate_ppm), "{reading:?}");
+    assert_eq!(reading.few_charges, Some(true), "65 charges of 2 000 in 130 000");
+    assert_eq!(told.verdict, i32::from(Verdict::CannotBeKnown));
+    assert_eq!(told.unknowns, [i32::from(Unknown::FewCharges)]);
+    let state = scene.app.state(SPRING).await.reading.unwrap();
+    assert_eq!(state.few_charges, Some(true));
+
+    let verdict = async |few: &str| {
+        scene.app.sql(&format!("UPDATE pace_reading SET is_few = {few}")).await;
+        let told = scene.app.explain("o", before).await;
+        (told.verdict(), told.reading.unwrap().few_charges)
+    };
+    assert_eq!(verdict("NULL").await, (Verdict::CannotBeKnown, None), "of an older version");
+    let (by_coin, few) = verdict("false").await;
+    assert!(by_coin != Verdict::CannotBeKnown && few == Some(false), "{by_coin:?}");
 }
 
 #[tokio::test]

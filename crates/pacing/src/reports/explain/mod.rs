@@ -30,7 +30,7 @@ use crate::campaigns::{self, CampaignState, Listed};
 use crate::controller::few;
 use crate::{Services, billing};
 
-use rules::{Before, Evidence, Rates, Reached, Standing};
+use rules::{Before, Evidence, Rates, Reached, Standing, Went};
 pub use rules::{Unknown, Verdict};
 
 /// The least real time in which a rate is taken over by all replicas.
@@ -117,31 +117,36 @@ pub async fn explain(
             && suspension.stood_at(near.1.min(day.end() - chrono::TimeDelta::microseconds(1))),
         left_micros: suspension.limit_micros.saturating_sub(suspension.used_micros),
     });
-    let mut in_force = readings.iter();
-    let (reading, older) = (in_force.next(), in_force.next());
-    let rate = match reading {
-        Some(reading) => Some(reading.rate_parts),
+    let mut newest = readings.iter();
+    let (reading, older) = (newest.next(), newest.next());
+    // Older readings do not say whether rates were added up.
+    let guess = [reading, account_reading.as_ref()]
+        .into_iter()
+        .flatten()
+        .any(|reading| maybe_few(reading, &past));
+    let went = |reading: &Reading| Went {
+        parts: reading.rate_parts,
+        maybe_few: reading.is_few.unwrap_or(guess),
+    };
+    let in_force = match reading {
+        Some(reading) => Some(went(reading)),
         // There was never a budget, so there was never a rate.
-        None => (!past.had_budget).then_some(Rate::ALL),
+        None => (!past.had_budget).then_some(Went { parts: Rate::ALL, maybe_few: false }),
     };
     let changed_lately = reading.is_some_and(|reading| reading.read_at > near.0);
     let before = match older {
         _ if !changed_lately => Before::Same,
-        Some(older) => Before::Rate(older.rate_parts),
+        Some(older) => Before::Rate(went(older)),
         None => Before::Nothing,
     };
     let coin = coin(&question.opportunity, entity.account_no.0, day_no(day));
-    let maybe_few = [reading, account_reading.as_ref()]
-        .into_iter()
-        .flatten()
-        .any(|reading| maybe_few(reading, &past));
     let judgement = rules::judge(&Evidence {
         has_token,
         standing: standing(&listed, &past, at, takeover),
         reached,
         price_micros: question.price_micros,
         coin,
-        rates: Rates { in_force: rate, before, maybe_few },
+        rates: Rates { in_force, before },
     });
     Ok(Explanation {
         verdict: judgement.verdict,
@@ -149,7 +154,7 @@ pub async fn explain(
         unknowns: judgement.unknowns,
         day,
         coin,
-        rate,
+        rate: in_force.map(|went| went.parts),
         reading: reading.cloned(),
         account_reading,
         suspension,

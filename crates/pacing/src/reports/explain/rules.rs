@@ -21,7 +21,7 @@ pub enum Verdict {
 /// What is not written down and may have decided otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
-    /// Rates may have been added up and not tossed.
+    /// Rates were added up and no coin was tossed, or may have been.
     FewCharges,
     /// There is no reading in force.
     NoReading,
@@ -69,20 +69,27 @@ pub(super) enum Before {
     /// The reading has been in force for longer than it takes to get around.
     Same,
     /// This rate, from the reading before.
-    Rate(u32),
+    Rate(Went),
     /// There was no reading before: what a replica starts with is not written down.
     Nothing,
+}
+
+/// A rate, and how it was gone by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Went {
+    /// In parts of 2^32.
+    pub(super) parts: u32,
+    /// It was added up, or nobody can say that it was not.
+    pub(super) maybe_few: bool,
 }
 
 /// The rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rates {
     /// In force at the time; `None` without a reading.
-    pub(super) in_force: Option<u32>,
+    pub(super) in_force: Option<Went>,
     /// In force seconds before.
     pub(super) before: Before,
-    /// The budget may have had few charges.
-    pub(super) maybe_few: bool,
 }
 
 /// What is known of the decision.
@@ -149,20 +156,20 @@ pub(super) fn judge(evidence: &Evidence) -> Judgement {
 }
 
 fn by_rate(evidence: &Evidence, unknowns: &mut Vec<Unknown>) -> Verdict {
-    let Rates { in_force, before, maybe_few } = evidence.rates;
-    let Some(parts) = in_force else {
+    let Rates { in_force, before } = evidence.rates;
+    let Some(went) = in_force else {
         unknowns.push(Unknown::NoReading);
         return Verdict::CannotBeKnown;
     };
     let passes = |parts: u32| parts == Rate::ALL || evidence.coin < parts;
     // At all and at nothing the sum and the coin say the same.
-    let tosses = |parts: u32| !maybe_few || parts == Rate::ALL || parts == 0;
+    let tosses = |went: Went| !went.maybe_few || went.parts == Rate::ALL || went.parts == 0;
     let (differs, added_up) = match before {
         Before::Same => (false, false),
-        Before::Rate(before) => (passes(before) != passes(parts), !tosses(before)),
+        Before::Rate(before) => (passes(before.parts) != passes(went.parts), !tosses(before)),
         Before::Nothing => (true, false),
     };
-    if added_up || !tosses(parts) {
+    if added_up || !tosses(went) {
         unknowns.push(Unknown::FewCharges);
         return Verdict::CannotBeKnown;
     }
@@ -170,7 +177,7 @@ fn by_rate(evidence: &Evidence, unknowns: &mut Vec<Unknown>) -> Verdict {
         unknowns.push(Unknown::RateChanging);
         return Verdict::CannotBeKnown;
     }
-    if !passes(parts) {
+    if !passes(went.parts) {
         return Verdict::Denied(Reason::Throttled);
     }
     unknowns.push(Unknown::Funds);
@@ -187,6 +194,14 @@ mod tests {
 
     const HALF: u32 = 1 << 31;
 
+    fn tossed(parts: u32) -> Went {
+        Went { parts, maybe_few: false }
+    }
+
+    fn added(parts: u32) -> Went {
+        Went { parts, maybe_few: true }
+    }
+
     fn usual() -> Evidence {
         Evidence {
             has_token: false,
@@ -200,7 +215,7 @@ mod tests {
             reached: None,
             price_micros: Some(100),
             coin: HALF - 1,
-            rates: Rates { in_force: Some(HALF), before: Before::Same, maybe_few: false },
+            rates: Rates { in_force: Some(tossed(HALF)), before: Before::Same },
         }
     }
 
@@ -273,22 +288,33 @@ mod tests {
                 vec![U::LimitChanging],
             ),
             ("no reading", with(|e| e.rates.in_force = None), CannotBeKnown, vec![U::NoReading]),
-            ("few charges", with(|e| e.rates.maybe_few = true), CannotBeKnown, vec![U::FewCharges]),
+            (
+                "few charges",
+                with(|e| e.rates.in_force = Some(added(HALF))),
+                CannotBeKnown,
+                vec![U::FewCharges],
+            ),
+            (
+                "few charges until seconds before",
+                with(|e| e.rates.before = Before::Rate(added(HALF))),
+                CannotBeKnown,
+                vec![U::FewCharges],
+            ),
             (
                 "few charges, and nothing is let through",
-                with(|e| (e.rates.maybe_few, e.rates.in_force) = (true, Some(0))),
+                with(|e| e.rates.in_force = Some(added(0))),
                 Denied(Reason::Throttled),
                 vec![],
             ),
             (
                 "a rate that rose past the coin",
-                with(|e| e.rates.before = Before::Rate(HALF - 1)),
+                with(|e| e.rates.before = Before::Rate(tossed(HALF - 1))),
                 CannotBeKnown,
                 vec![U::RateChanging],
             ),
             (
                 "a rate that rose from below it",
-                with(|e| e.rates.before = Before::Rate(HALF + 9)),
+                with(|e| e.rates.before = Before::Rate(tossed(HALF + 9))),
                 Admitted,
                 vec![U::Funds],
             ),
