@@ -36,5 +36,6 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             sql: include_str!("../migrations/0002_leases_and_charges.sql"),
         },
         Migration { name: "0003_pacing", sql: include_str!("../migrations/0003_pacing.sql") },
+        Migration { name: "0004_in_flight", sql: include_str!("../migrations/0004_in_flight.sql") },
     ],
 );

@@ -28,6 +28,7 @@ fn facts(no: i64, name: &str, tenant: &str) -> Facts {
         name: CampaignId::parse(name).unwrap(),
         tenant: AccountId::parse(tenant).unwrap(),
         standing: Standing::Active,
+        pays_per_click: true,
         schedule: Schedule {
             hours: WeeklyHours::new(hours).unwrap(),
             zone: chrono_tz::Europe::Moscow,
@@ -55,6 +56,7 @@ fn give(entity: &Entity, moment: &Moment, amount_micros: i64) {
         expires_at_micros: moment.micros + 10_000_000,
         deadline_monotonic_micros: moment.monotonic_micros + 10_000_000,
         low_water_micros: amount_micros / 2,
+        largest_micros: 0,
     });
 }
 
@@ -129,6 +131,7 @@ fn an_admission_carries_what_a_charge_needs() {
             admission_no: 0,
             day: "2025-04-02".parse().unwrap(),
             reserved_micros: PRICE,
+            expected_micros: PRICE,
             // All tokens of a slice expire together, one lifetime after the slice.
             expires_at_micros: moment.micros + 10_000_000 + 600_000_000,
         }
@@ -238,7 +241,13 @@ fn an_entity_calls_its_owner_once_until_it_is_answered() {
     ask(&admission, &moment);
     let called = admission.answer_calls();
     let [entity] = called.as_slice() else { panic!("one call") };
-    assert_eq!(entity.take_unmet(), Some(Unmet { least_micros: PRICE, most_micros: PRICE }));
+    let unmet = Unmet {
+        least_micros: PRICE,
+        most_micros: PRICE,
+        least_expected_micros: PRICE,
+        most_expected_micros: PRICE,
+    };
+    assert_eq!(entity.take_unmet(), Some(unmet));
     assert_eq!(entity.take_unmet(), None);
     // A slice that runs low calls too, before it is empty.
     give(entity, &moment, 4 * PRICE);
@@ -298,6 +307,7 @@ fn concurrent_decisions_pass_no_slice() {
             expires_at_micros: i64::MAX,
             deadline_monotonic_micros: i64::MAX,
             low_water_micros: 0,
+            largest_micros: 0,
         };
         left += entity.replace(&terms).unwrap_or(0);
         granted += 95;

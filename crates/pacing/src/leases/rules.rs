@@ -241,12 +241,19 @@ pub(super) struct Books {
     pub(super) charged_micros: i64,
     /// The reservations that were settled or cancelled.
     pub(super) closed_micros: i64,
+    /// Admissions take what they are expected to cost: charges may come to more than the amount.
+    pub(super) is_expected: bool,
+    /// What admissions had taken that were settled or cancelled in time.
+    pub(super) ended_micros: i64,
 }
 
 impl Books {
     /// What it keeps reserved in its headroom rows and its hold.
     pub(super) fn reserved_micros(&self) -> i64 {
         match self.state {
+            SliceState::Open | SliceState::Final { .. } if self.is_expected => {
+                (self.amount_micros - self.charged_micros).max(0)
+            }
             SliceState::Open => self.amount_micros - self.charged_micros,
             SliceState::Final { taken_micros } => taken_micros - self.closed_micros,
             SliceState::Resolved => 0,
@@ -259,6 +266,16 @@ impl Books {
         self.closed_micros - self.charged_micros
     }
 
+    /// The owner needs no more of an open slice than so much. `None` when it has no more.
+    pub(super) fn shrink(self, amount_micros: i64) -> Option<(Books, i64)> {
+        let open = self.is_expected && self.state == SliceState::Open;
+        if !open || amount_micros >= self.amount_micros {
+            return None;
+        }
+        let after = Books { amount_micros: amount_micros.max(1), ..self };
+        Some((after, self.reserved_micros() - after.reserved_micros()))
+    }
+
     /// The owner reports what was taken in all. `None` when that is no news: it was reported or
     /// resolved before. Gives the books after it and what returns to the rooms.
     pub(super) fn finalise(self, taken_micros: i64) -> Option<(Books, i64)> {
@@ -266,7 +283,11 @@ impl Books {
             SliceState::Open => {
                 // Everything closed was taken, whatever a report says.
                 let taken_micros = taken_micros.max(self.closed_micros);
-                let after = Books { state: SliceState::Final { taken_micros }, ..self };
+                // An expected slice is reported only when nobody took from it.
+                let amount_micros =
+                    if self.is_expected { self.charged_micros.max(1) } else { self.amount_micros };
+                let state = SliceState::Final { taken_micros };
+                let after = Books { state, amount_micros, ..self };
                 Some((after, self.reserved_micros() - after.reserved_micros()))
             }
             SliceState::Final { .. } | SliceState::Resolved => None,

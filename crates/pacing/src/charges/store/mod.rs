@@ -57,7 +57,8 @@ ORDER BY h.account_no, h.hold_no
 FOR NO KEY UPDATE OF h";
 
 const LOCK_SLICES: &str = "-- charges.lock_slices
-SELECT k.position, s.hold_no, s.state, s.cancellations > 0
+SELECT k.position, s.hold_no, s.state, s.cancellations > 0, s.is_expected,
+    GREATEST(s.amount_micros - s.charged_micros, 0)
 FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS k (account_no, slice_no, position)
 JOIN slice s USING (account_no, slice_no)
 ORDER BY s.account_no, s.slice_no
@@ -94,6 +95,10 @@ pub(super) async fn lock(
 
 fn slice_row(row: &Row) -> Result<SliceRow, Error> {
     let books = Books::from_number(row.try_get(2)?).ok_or_else(|| Error::other("unknown state"))?;
+    let books = match (row.try_get(4)?, books) {
+        (true, Books::Open | Books::Final) => Books::Expected { left: row.try_get(5)? },
+        (_, books) => books,
+    };
     Ok(SliceRow { hold_no: row.try_get(1)?, books, has_cancellations: row.try_get(3)? })
 }
 
@@ -140,9 +145,10 @@ const UPDATE_SLICES: &str = "-- charges.update_slices
 UPDATE slice s
 SET charged_micros = s.charged_micros + g.charged,
     closed_micros = s.closed_micros + g.closed,
-    cancellations = s.cancellations + g.cancellations
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
-    AS g (account_no, slice_no, charged, closed, cancellations)
+    cancellations = s.cancellations + g.cancellations,
+    ended_micros = s.ended_micros + g.ended
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+    AS g (account_no, slice_no, charged, closed, cancellations, ended)
 WHERE s.account_no = g.account_no AND s.slice_no = g.slice_no";
 
 // A spend that was settled completely begins to wait with this group.
@@ -260,7 +266,9 @@ async fn update_slices(tx: &Tx<'_>, folded: &Folded) -> Result<(), Error> {
     let charged = column(&folded.slices, |gain| gain.effect.charged.micros());
     let closed = column(&folded.slices, |gain| gain.effect.closed.micros());
     let cancellations = column(&folded.slices, |gain| gain.cancellations);
-    let params: [&(dyn ToSql + Sync); 5] = [&accounts, &slices, &charged, &closed, &cancellations];
+    let ended = column(&folded.slices, |gain| gain.ended.micros());
+    let params: [&(dyn ToSql + Sync); 6] =
+        [&accounts, &slices, &charged, &closed, &cancellations, &ended];
     let touched = tx.execute(UPDATE_SLICES, &params).await?;
     expect(touched, folded.slices.len(), "charges.update_slices")
 }
