@@ -258,6 +258,7 @@ impl Days {
         self.hand.advance(Duration::from_secs(STEP.into()));
         for replica in &self.replicas {
             replica.leases.exchange_once().await.unwrap();
+            replica.leases.resolve_once().await.unwrap();
             replica.leases.treasure_once().await.unwrap();
             replica.leases.refill_once().await.unwrap();
         }
