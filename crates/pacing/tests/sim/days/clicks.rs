@@ -8,6 +8,10 @@ const WINDOW: (i16, i16) = (600, 1_080);
 const CLICKS: Clicks = Clicks { chance: 0.02, seconds: 60.0, tail: 0.03 };
 const LIMIT: i64 = 300;
 
+/// What the campaign has learned on the days before.
+const LEARNED: &str =
+    "INSERT INTO pace (account_no, level, entity_no, chance) VALUES ($1, $2, $3, 0.02)";
+
 /// A day with three times the traffic that the limit needs. Gives what was charged, in units, half an
 /// hour and more after it.
 async fn day_of_clicks(payment: i16, chance_ppm: Option<u32>) -> f64 {
@@ -16,6 +20,9 @@ async fn day_of_clicks(payment: i16, chance_ppm: Option<u32>) -> f64 {
     days.clicks = Some(CLICKS);
     days.ads[0].chance_ppm = chance_ppm;
     let no = days.ads[0].campaign_no;
+    if chance_ppm.is_none() {
+        days.execute(LEARNED, 1, no).await;
+    }
     let sql = match payment {
         1 => {
             "UPDATE campaign SET payment_model = 1 WHERE account_no = $1 AND 1::smallint = $2
@@ -46,7 +53,7 @@ async fn day_of_clicks(payment: i16, chance_ppm: Option<u32>) -> f64 {
 
 /// Nobody cancels what was not clicked, and a click in thirty-three comes when its token is over: the
 /// day is spent all the same, and hardly ever over. Whether the caller says how likely a click is or
-/// the campaign has to learn it.
+/// the campaign has learned it.
 #[tokio::test]
 async fn impressions_that_are_charged_per_click_spend_the_day_and_no_more() {
     for chance_ppm in [Some(20_000), None] {
