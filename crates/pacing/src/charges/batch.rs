@@ -159,6 +159,8 @@ pub(crate) struct Gain {
     pub(crate) cancellations: i64,
     /// What admissions that ended in time had taken from their slices.
     pub(crate) ended: Money,
+    /// What was charged when nothing was kept back for it any more.
+    pub(crate) overdue: Money,
 }
 
 impl Gain {
@@ -167,6 +169,7 @@ impl Gain {
         self.charges = self.charges.checked_add(other.charges)?;
         self.cancellations = self.cancellations.checked_add(other.cancellations)?;
         self.ended = self.ended.checked_add(other.ended)?;
+        self.overdue = self.overdue.checked_add(other.overdue)?;
         Some(())
     }
 }
@@ -275,7 +278,8 @@ impl<'a> Fold<'a, '_> {
             Target::Admission(token) if !late => expected(token),
             Target::Admission(_) | Target::Late { .. } => Money::ZERO,
         };
-        let gain = Gain { effect, charges: 1, cancellations: 0, ended };
+        let overdue = if late { charge.price } else { effect.unreserved };
+        let gain = Gain { effect, charges: 1, cancellations: 0, ended, overdue };
         match at.and_then(|at| self.by_slice.get_mut(at)) {
             Some(sum) => sum.add(gain).ok_or(Overflow)?,
             None => {
@@ -311,7 +315,8 @@ impl<'a> Fold<'a, '_> {
             (Step::Book, Some(row), Some(sum)) => {
                 let effect = rules::cancelled(row.books, released);
                 let ended = expected(token);
-                sum.add(Gain { effect, charges: 0, cancellations: 1, ended }).ok_or(Overflow)?;
+                let gain = Gain { effect, cancellations: 1, ended, ..Gain::default() };
+                sum.add(gain).ok_or(Overflow)?;
                 self.known.ended.insert(key, Ended::Cancelled);
                 self.folded.cancelled.push(position);
                 Ok(Verdict::Cancelled { released, replayed: false })

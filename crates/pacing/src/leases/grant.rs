@@ -157,11 +157,12 @@ async fn once(
     accounts.dedup();
     let entities: Vec<budgets::Entity> = keys.iter().map(|key| key.0).collect();
     let campaigns: Vec<(i64, i64)> = asks.iter().map(Ask::key).collect();
-    let (holds, limits, weeks, elsewhere) = tokio::try_join!(
+    let (holds, limits, weeks, elsewhere, late) = tokio::try_join!(
         store::lock_usable_holds(&tx, &accounts, frame.resolves_at),
         budgets::states_for(&tx, &entities, frame.day),
         budgets::weeks_for(&tx, &entities, frame.day),
         store::elsewhere(&tx, &campaigns, frame.replica, frame.granted_at),
+        store::late_hours(&tx, keys, frame.granted_at),
     )?;
     let in_hand: Vec<(i64, i64)> = asks.iter().filter_map(|ask| ask.in_hand(frame.day)).collect();
     let in_hand = if in_hand.is_empty() {
@@ -169,7 +170,7 @@ async fn once(
     } else {
         store::lock_slices(&tx, in_hand.into_iter(), Patience::Wait).await?
     };
-    let mut table = Table { day: frame.day, used, levels: HashMap::new(), holds, in_hand };
+    let mut table = Table { day: frame.day, used, levels: HashMap::new(), holds, late, in_hand };
     for ((entity, limits), week) in entities.iter().zip(limits).zip(weeks) {
         table.levels.insert(*entity, (limits, week));
     }
@@ -193,6 +194,8 @@ struct Table {
     used: HashMap<RoomKey, Used>,
     levels: HashMap<budgets::Entity, (Limits, WeekSpent)>,
     holds: HashMap<i64, Vec<HoldRoom>>,
+    /// What may still come late.
+    late: HashMap<budgets::Entity, i64>,
     /// Slices that may be extended.
     in_hand: HashMap<(i64, i64), Books>,
 }
@@ -254,6 +257,7 @@ impl Table {
             cut @ (Cut::Granted { .. } | Cut::Refused(_)) => cut,
         };
         let reading = Reading {
+            amount_micros: books.amount_micros,
             charged_micros: books.charged_micros,
             closed_micros: books.closed_micros,
             ended_micros: books.ended_micros,
@@ -272,6 +276,7 @@ impl Table {
             by_week: bound.is_week(),
             charged_micros: used.charged_micros,
             reserved_micros: used.reserved_micros,
+            late_micros: self.late.get(&entity).copied().unwrap_or(0),
         }
     }
 

@@ -125,7 +125,7 @@ impl Memory {
                 pool.end_terms(entity.close().unwrap_or(0));
                 let at_micros = now_micros;
                 pool.read_back(reading.charged_micros, reading.ended_micros, at_micros);
-                extension.amount_micros = pool.amount_micros().saturating_add(terms.amount_micros);
+                extension.amount_micros = reading.amount_micros.saturating_add(terms.amount_micros);
                 pool.extend(&extension);
                 self.owned.remove(&(key.account_no, key.slice_no));
                 pool

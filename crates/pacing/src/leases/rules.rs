@@ -39,6 +39,8 @@ pub(super) struct Room {
     pub(super) charged_micros: i64,
     /// What is reserved today, by anybody.
     pub(super) reserved_micros: i64,
+    /// What came late in this hour of the last four weeks, at most.
+    pub(super) late_micros: i64,
 }
 
 impl Room {
@@ -47,9 +49,13 @@ impl Room {
         self.charged_micros.saturating_add(self.reserved_micros)
     }
 
-    /// What may still be reserved.
+    /// What may still be reserved. From nine tenths of the limit on so much is kept back as late
+    /// charges may still come: 99 hundredths of the hours of four weeks are all of them.
     fn remaining(&self) -> i64 {
-        self.limit_micros.map_or(i64::MAX, |limit| limit.saturating_sub(self.used_micros()).max(0))
+        let Some(limit) = self.limit_micros else { return i64::MAX };
+        let near = i128::from(self.charged_micros) * 10 > i128::from(limit) * 9;
+        let kept_back = if near { self.late_micros } else { 0 };
+        limit.saturating_sub(self.used_micros()).saturating_sub(kept_back).max(0)
     }
 }
 

@@ -6,8 +6,13 @@ use proptest::prelude::*;
 use super::rules::*;
 use crate::admission::{Level, Reason};
 
-const FREE: Room =
-    Room { limit_micros: None, by_week: false, charged_micros: 0, reserved_micros: 0 };
+const FREE: Room = Room {
+    limit_micros: None,
+    by_week: false,
+    charged_micros: 0,
+    reserved_micros: 0,
+    late_micros: 0,
+};
 
 fn room(limit: i64, charged: i64, reserved: i64) -> Room {
     Room {
@@ -15,6 +20,7 @@ fn room(limit: i64, charged: i64, reserved: i64) -> Room {
         by_week: false,
         charged_micros: charged,
         reserved_micros: reserved,
+        late_micros: 0,
     }
 }
 
@@ -190,6 +196,35 @@ fn what_an_expected_slice_keeps_reserved() {
     assert_eq!((unused.reserved_micros(), returned), (1, 99));
 }
 
+/// Section 5: late charges of the hour are kept back once nine tenths are spent, and not before: a
+/// slice is half of what remains.
+#[test]
+fn what_may_come_late_is_kept_back_near_the_limit() {
+    let late = |charged| Room { late_micros: 40, ..room(1_000, charged, 0) };
+    for (charged, expected) in [(900, 50), (901, 29), (950, 5), (955, 2)] {
+        let holds = hold(10_000);
+        let situation = Situation {
+            campaign: late(charged),
+            account: FREE,
+            holds: &holds,
+            replicas: 1,
+            elsewhere_until: None,
+        };
+        assert_eq!(granted(cut(&need(1, 10_000), &situation)), expected, "{charged} charged");
+    }
+    let full = Situation {
+        campaign: late(960),
+        account: FREE,
+        holds: &hold(10_000),
+        replicas: 1,
+        elsewhere_until: None,
+    };
+    let Cut::Refused(bound) = cut(&need(1, 10), &full) else { panic!("refused") };
+    let expected = (Some(Reason::CampaignDayLimit), true);
+    let comes_back = matches!(bound, Bound::Limit { may_come_back: true, .. });
+    assert_eq!((bound.reason(), comes_back), expected, "the limit is not reached yet");
+}
+
 #[test]
 fn what_a_slice_keeps_reserved() {
     let open = Books {
@@ -236,6 +271,7 @@ fn any_room() -> impl Strategy<Value = Room> {
             by_week,
             charged_micros,
             reserved_micros,
+            late_micros: 0,
         },
     )
 }

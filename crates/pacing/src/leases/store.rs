@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use adspend_common::db::{self, Client, Row, Tx};
-use adspend_common::time::Day;
-use chrono::{DateTime, Utc};
+use adspend_common::time::{Day, MSK};
+use chrono::{DateTime, Timelike, Utc};
 use uuid::Uuid;
 
 use super::rules::{Books, SliceState};
@@ -77,12 +77,16 @@ pub(super) async fn lock_headroom(
     rows.iter().map(used_from_row).collect()
 }
 
-fn used_from_row(row: &Row) -> Result<(RoomKey, Used), db::Error> {
-    let entity = Entity {
+fn entity_from_row(row: &Row) -> Result<Entity, db::Error> {
+    Ok(Entity {
         account_no: crate::accounts::AccountNo(row.try_get("account_no")?),
         level: row.try_get("level")?,
         entity_no: row.try_get("entity_no")?,
-    };
+    })
+}
+
+fn used_from_row(row: &Row) -> Result<(RoomKey, Used), db::Error> {
+    let entity = entity_from_row(row)?;
     let used = Used {
         charged_micros: row.try_get("charged_micros")?,
         reserved_micros: row.try_get("reserved_micros")?,
@@ -111,6 +115,35 @@ pub(super) async fn lock_usable_holds(
         });
     }
     Ok(holds)
+}
+
+const LATE_HOURS: &str = "-- leases.late_hours
+SELECT l.account_no, l.level, l.entity_no, max(l.late_micros) AS late_micros
+FROM late_hour l
+JOIN UNNEST($1::bigint[], $2::smallint[], $3::bigint[]) AS k (account_no, level, entity_no)
+    USING (account_no, level, entity_no)
+WHERE l.hour = $4 AND l.day BETWEEN $5 AND $6
+GROUP BY l.account_no, l.level, l.entity_no";
+
+/// For how many days late charges count.
+const LATE_DAYS: i32 = 28;
+
+/// What came late in this hour of the day, at most, on the days before this one.
+pub(super) async fn late_hours(
+    tx: &Tx<'_>,
+    keys: &[RoomKey],
+    now: DateTime<Utc>,
+) -> Result<HashMap<Entity, i64>, db::Error> {
+    let RoomColumns { accounts, levels, entities, .. } = RoomColumns::of(keys.iter());
+    let hour = i16::try_from(now.with_timezone(&MSK).hour()).unwrap_or(0);
+    let today = Day::of(now);
+    let rows = tx
+        .query(
+            LATE_HOURS,
+            &[&accounts, &levels, &entities, &hour, &today.plus_days(-LATE_DAYS), &today.prev()],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((entity_from_row(row)?, row.try_get("late_micros")?))).collect()
 }
 
 const ELSEWHERE: &str = "-- leases.elsewhere
@@ -299,12 +332,14 @@ fn key_from_row(row: &Row) -> Result<SliceKey, db::Error> {
 }
 
 const OWN_SLICES: &str = "-- leases.own_slices
-SELECT account_no, slice_no, campaign_no, hold_no, day, charged_micros, closed_micros, ended_micros
+SELECT account_no, slice_no, campaign_no, hold_no, day, amount_micros, charged_micros, closed_micros,
+    ended_micros
 FROM slice WHERE replica = $1 AND state = 1 AND (NOT is_expected OR expires_at > $2)";
 
 /// What the books say of a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reading {
+    pub(super) amount_micros: i64,
     pub(super) charged_micros: i64,
     pub(super) closed_micros: i64,
     pub(super) ended_micros: i64,
@@ -323,6 +358,7 @@ pub(super) async fn own_slices(
 
 fn reading_from_row(row: &Row) -> Result<Reading, db::Error> {
     Ok(Reading {
+        amount_micros: row.try_get("amount_micros")?,
         charged_micros: row.try_get("charged_micros")?,
         closed_micros: row.try_get("closed_micros")?,
         ended_micros: row.try_get("ended_micros")?,

@@ -124,10 +124,11 @@ UPDATE headroom h
 SET charged_micros = h.charged_micros + g.charged,
     reserved_micros = h.reserved_micros - g.freed,
     late_micros = h.late_micros + g.unreserved,
-    charges = h.charges + g.charges
+    charges = h.charges + g.charges,
+    overdue_micros = h.overdue_micros + g.overdue
 FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::date[],
-        $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
-    AS g (account_no, level, entity_no, day, charged, freed, unreserved, charges)
+        $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
+    AS g (account_no, level, entity_no, day, charged, freed, unreserved, charges, overdue)
 WHERE h.account_no = g.account_no AND h.level = g.level AND h.entity_no = g.entity_no
     AND h.day = g.day";
 
@@ -237,8 +238,9 @@ async fn update_headroom(tx: &Tx<'_>, folded: &Folded) -> Result<(), Error> {
     let freed = column(&folded.headroom, |gain| gain.effect.freed.micros());
     let unreserved = column(&folded.headroom, |gain| gain.effect.unreserved.micros());
     let charges = column(&folded.headroom, |gain| gain.charges);
-    let params: [&(dyn ToSql + Sync); 8] =
-        [accounts, levels, entities, days, &charged, &freed, &unreserved, &charges];
+    let overdue = column(&folded.headroom, |gain| gain.overdue.micros());
+    let params: [&(dyn ToSql + Sync); 9] =
+        [accounts, levels, entities, days, &charged, &freed, &unreserved, &charges, &overdue];
     let touched = tx.execute(UPDATE_HEADROOM, &params).await?;
     expect(touched, folded.headroom.len(), "charges.update_headroom")
 }

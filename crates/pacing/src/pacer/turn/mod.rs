@@ -23,6 +23,8 @@ use crate::leases::Stopped;
 const MINUTE: TimeDelta = TimeDelta::minutes(1);
 /// The length of a slot of demand.
 const SLOT: TimeDelta = TimeDelta::minutes(15);
+/// How often late charges are written down, by the hour in which they came.
+const HOUR: TimeDelta = TimeDelta::hours(1);
 /// How often κ is learned (pacing.md, section 1).
 const BLOCK: TimeDelta = TimeDelta::minutes(10);
 /// How often what is old is removed.
@@ -125,6 +127,9 @@ pub(super) async fn minute(
     }
     if crossed(BLOCK) {
         learn(&tx, minute.day).await?;
+    }
+    if crossed(HOUR) {
+        store::note_late(&tx, &minute).await?;
     }
     let today = Day::of(end);
     if Day::of(done_at) != today {

@@ -3,6 +3,7 @@
 
 mod clicks;
 mod tests;
+mod week;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
