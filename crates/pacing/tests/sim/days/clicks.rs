@@ -12,6 +12,10 @@ const LIMIT: i64 = 300;
 const LEARNED: &str =
     "INSERT INTO pace (account_no, level, entity_no, chance) VALUES ($1, $2, $3, 0.02)";
 
+/// What is written down of late charges, by the hour.
+const LATE: &str = "SELECT coalesce(sum(late_micros), 0)::float8 FROM late_hour
+    WHERE account_no = $1 AND level = $2 AND entity_no = $3 AND day = $4";
+
 /// A day with three times the traffic that the limit needs. Gives what was charged, in units, half an
 /// hour and more after it.
 async fn day_of_clicks(payment: i16, chance_ppm: Option<u32>) -> f64 {
@@ -44,6 +48,11 @@ async fn day_of_clicks(payment: i16, chance_ppm: Option<u32>) -> f64 {
         days.reserved(1, no).await,
         days.unevenness(LIMIT as f64),
     );
+    if payment == 2 {
+        // Clicks of the tail came when their tokens had expired: for the late reserve of days to come.
+        let late = days.figure(LATE, 1, no).await;
+        assert!((2.0..=20.0).contains(&late), "{late} came late, by the hours of the day");
+    }
     let differences =
         charges::audit::audit(&mut days.database.pool.get().await.unwrap()).await.unwrap();
     assert!(differences.is_empty(), "{differences:?}");
