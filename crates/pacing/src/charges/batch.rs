@@ -263,22 +263,24 @@ impl<'a> Fold<'a, '_> {
     fn book(&mut self, position: usize, charge: &'a Charge) -> Result<Verdict, Overflow> {
         let at = self.plan.slice_of(position);
         let slice = at.and_then(|at| self.slices.get(at).copied().flatten());
-        let (day, late, reserved) = match &charge.target {
+        let (day, expired, reserved) = match &charge.target {
             Target::Admission(token) => (token.day, token.is_expired(self.now), reserved(token)),
             Target::Late { .. } => (self.plan.today, true, Money::ZERO),
         };
-        let effect = match slice {
-            Some(slice) => {
-                let books = self.books_now(at, slice.books);
-                rules::settled(books, charge.price, reserved)
+        let (effect, beyond) = match slice.map(|slice| self.books_now(at, slice.books)) {
+            Some(books) => {
+                let beyond = matches!(books, Books::Expected { left } if left < charge.price);
+                (rules::settled(books, charge.price, reserved), beyond)
             }
-            None => rules::without_slice(charge.price),
+            None => (rules::without_slice(charge.price), false),
         };
         let ended = match &charge.target {
-            Target::Admission(token) if !late => expected(token),
+            Target::Admission(token) if !expired => expected(token),
             Target::Admission(_) | Target::Late { .. } => Money::ZERO,
         };
-        let overdue = if late { charge.price } else { effect.unreserved };
+        let overdue = if expired { charge.price } else { effect.unreserved };
+        // Beyond its slice nothing was reserved for it, though it comes in time.
+        let late = expired || beyond;
         let gain = Gain { effect, charges: 1, cancellations: 0, ended, overdue };
         match at.and_then(|at| self.by_slice.get_mut(at)) {
             Some(sum) => sum.add(gain).ok_or(Overflow)?,
