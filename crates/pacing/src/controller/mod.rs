@@ -28,6 +28,7 @@ pub mod inflight;
 pub mod plan;
 pub mod rate;
 pub mod simulate;
+mod today;
 
 #[cfg(test)]
 mod tests_demand;

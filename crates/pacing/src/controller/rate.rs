@@ -46,6 +46,7 @@ use adspend_common::time::Day;
 
 use super::curve::{Mode, Profile};
 use super::demand::{self, day_factor};
+use super::today::Today;
 use super::{DAY_SECONDS, TICK_SECONDS, few};
 
 /// The horizon h.
@@ -292,11 +293,12 @@ impl Pacer {
         let elapsed = if first { TICK_SECONDS } else { (now - self.now).max(0.0) };
         self.observe(first, now, plan, totals);
         let ahead = self.ahead(now, plan, totals);
+        let today = Today::of(now, plan, totals);
         let mut reading = Reading {
             rate: self.rate,
             target: plan.target,
-            due: plan.due(now),
-            due_ahead: Self::aim(plan, totals, ahead.horizon_end),
+            due: today.due(plan, now),
+            due_ahead: Self::aim(plan, totals, today.due(plan, ahead.horizon_end)),
             demand_ahead: ahead.near,
             budget_ahead: f64::INFINITY,
             charged: totals.charged,
@@ -401,8 +403,7 @@ impl Pacer {
 
     /// C(t), ahead by the margin: the last of the money is let out slowly, as holds expire, and
     /// needs the time.
-    fn aim(plan: &DayPlan, totals: &Totals, second: f64) -> f64 {
-        let due = plan.due(second);
+    fn aim(plan: &DayPlan, totals: &Totals, due: f64) -> f64 {
         if !due.is_finite() || few::is_few(plan.target, plan.charge) {
             return due;
         }
