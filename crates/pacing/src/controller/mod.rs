@@ -6,6 +6,7 @@
 //! * [`demand`]: what was offered, quarter hour by quarter hour, and the forecast made of it.
 //! * [`plan`]: the week's money over its days: one common rate, water-filled under the day caps.
 //! * [`curve`]: the day's money over its open minutes.
+//! * `today`: the curve as the day goes: its shape follows the demand that came.
 //! * [`rate`]: the controller, a tracking law with feed-forward.
 //! * [`hierarchy`]: the account's pass-through ceiling over its campaigns.
 //! * [`inflight`]: money that admitted opportunities may still cost.

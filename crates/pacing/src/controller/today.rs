@@ -20,10 +20,13 @@ use super::curve::Mode;
 use super::demand::day_factor;
 use super::rate::{DayPlan, Totals};
 
-/// Average hours that shrink the factor of the rest.
+/// Average hours that shrink the factor of the rest ...
 const REST_PRIOR_HOURS: f64 = 12.0;
-/// Average hours that shrink what tells an ordinary day from one that is off.
+/// ... and opportunities: a count of so many is mostly chance.
+const REST_PRIOR_OPPORTUNITIES: f64 = 100.0;
+/// The same for what tells an ordinary day from one that is off.
 const TRUST_PRIOR_HOURS: f64 = 1.0;
+const TRUST_PRIOR_OPPORTUNITIES: f64 = 50.0;
 /// A day that is off by so much is not adapted to.
 const OFF: f64 = 1.7;
 
@@ -45,8 +48,10 @@ impl Today {
         let hour = plan.profile.average_hour();
         let by_demand = plan.mode == Mode::Traffic && plan.level_known && plan.target.is_finite();
         let from_midnight = plan.base.second <= 0.0 && plan.base.spent <= 0.0;
-        let factor = day_factor(totals.offered, totals.expected, REST_PRIOR_HOURS * hour);
-        let off = day_factor(totals.offered, totals.expected, TRUST_PRIOR_HOURS * hour);
+        let price = totals.offered / totals.opportunities.max(1.0);
+        let against = |prior: f64| day_factor(totals.offered, totals.expected, prior);
+        let factor = against(REST_PRIOR_HOURS * hour + REST_PRIOR_OPPORTUNITIES * price);
+        let off = against(TRUST_PRIOR_HOURS * hour + TRUST_PRIOR_OPPORTUNITIES * price);
         let trust = 1.0 - (off.ln() / OFF.ln()).powi(2);
         let unseen = (plan.profile.until(now) - totals.expected).max(0.0);
         Self {
