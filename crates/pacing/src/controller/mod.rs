@@ -42,6 +42,8 @@ mod tests_plan;
 #[cfg(test)]
 mod tests_support;
 #[cfg(test)]
+mod tests_today;
+#[cfg(test)]
 mod tests_traps;
 #[cfg(test)]
 mod tests_worlds;
