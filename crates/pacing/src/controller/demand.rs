@@ -41,8 +41,9 @@ pub const KNOWN_OPPORTUNITIES: f64 = 50.0;
 
 /// Slots of an hour.
 const SLOTS_PER_HOUR: usize = 4;
-/// Activity by hour of day, ‰: taxi rides begun in New York in the first half of 2016 (the public
-/// sample of 1 458 644 trips, "NYC Taxi Trip Duration"). No record of the evaluation is in it.
+/// Activity by hour of day, ‰: about what the public record "NYC Taxi Trip Duration" (first half of
+/// 2016) shows for rides begun. Written down from memory and not held against the record again: a
+/// plausible day is all that is wanted. No record of the evaluation is in it.
 const TYPICAL_HOURS: [f64; 24] = [
     36.5, 26.4, 19.2, 14.3, 10.8, 10.3, 22.8, 38.1, 46.0, 46.4, 44.9, 46.9, 49.3, 49.0, 50.9, 49.2,
     44.1, 52.4, 62.1, 61.9, 57.6, 57.7, 55.2, 47.8,
