@@ -153,7 +153,7 @@ async fn fund(channel: &Channel, id: &str) -> Outcome<()> {
         payer: Some(Payer { name: PAYER.to_owned(), inn: INN.to_owned(), ..Payer::default() }),
         purpose: format!("Invoice {number}"),
         request_id: format!("payment-{id}"),
-        ..Default::default()..RecordPaymentRequest::default()
+        ..RecordPaymentRequest::default()
     };
     let payment = PaymentServiceClient::new(channel.clone()).record_payment(request).await?;
     match payment.into_inner().payment {
