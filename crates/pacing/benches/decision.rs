@@ -110,6 +110,7 @@ impl World {
                 expires_at_micros: i64::MAX,
                 deadline_monotonic_micros: i64::MAX,
                 low_water_micros: 1_000,
+                largest_micros: 0,
             });
         }
         let mut random = rand::rngs::StdRng::seed_from_u64(1);
@@ -190,6 +191,7 @@ fn facts(name: &str, no: i64) -> Facts {
         name: CampaignId::parse(name).expect("a campaign id"),
         tenant: AccountId::parse("agency").expect("an account id"),
         standing: Standing::Active,
+        pays_per_click: false,
         schedule: Schedule {
             hours: hours.expect("whole days"),
             zone: chrono_tz::Europe::Moscow,

@@ -36,6 +36,7 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             sql: include_str!("../migrations/0002_leases_and_charges.sql"),
         },
         Migration { name: "0003_pacing", sql: include_str!("../migrations/0003_pacing.sql") },
+        Migration { name: "0004_in_flight", sql: include_str!("../migrations/0004_in_flight.sql") },
         Migration {
             name: "0005_few_charges",
             sql: include_str!("../migrations/0005_few_charges.sql"),

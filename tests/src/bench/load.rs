@@ -1,7 +1,6 @@
 //! Load on loopback: callers in closed loops for throughput, a schedule for latency.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -9,12 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use h2::client::SendRequest;
 use hdrhistogram::Histogram;
-use http::{HeaderMap, HeaderValue, Method, Uri, header};
-use prost::Message;
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::task::JoinSet;
 use tonic::{
     Request,
     metadata::MetadataValue,
@@ -25,8 +20,6 @@ use super::Outcome;
 
 /// Enough for a batch of a thousand, so that no stream waits for a window of the client's.
 const WINDOW: u32 = 4 * 1024 * 1024;
-/// What comes before a message on the wire: whether it is compressed, and its length.
-const PREFIX: usize = 5;
 /// The longest latency that is told apart.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -41,85 +34,6 @@ pub(crate) async fn connect(uri: &str, connections: usize) -> Outcome<Vec<Channe
         channels.push(endpoint.connect().await?);
     }
     Ok(channels)
-}
-
-/// Unary calls on one HTTP/2 connection, without what a client for production has around them (a queue, a
-/// task for each call, reconnection, balancing): what that costs is taken from the server on the same
-/// machine, and the other side of the comparison is a client in C.
-#[derive(Debug, Clone)]
-pub(crate) struct Caller {
-    connection: SendRequest<Bytes>,
-    uri: Uri,
-}
-
-impl Caller {
-    /// Connects on the runtime of the caller. The path is that of the method.
-    pub(crate) async fn connect(address: SocketAddr, path: &str) -> Outcome<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (connection, driver) = h2::client::Builder::new()
-            .initial_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .handshake(stream)
-            .await?;
-        // Ends with its last caller.
-        tokio::spawn(driver);
-        Ok(Self { connection, uri: format!("http://{address}{path}").parse()? })
-    }
-
-    /// One call: a length-prefixed message either way, and the status in the trailers or, when there is no
-    /// message, in the headers.
-    pub(crate) async fn call<R: Message + Default>(
-        &mut self,
-        message: &impl Message,
-    ) -> Outcome<R> {
-        let length = message.encoded_len();
-        let mut frame = BytesMut::with_capacity(PREFIX + length);
-        frame.put_u8(0);
-        frame.put_u32(u32::try_from(length)?);
-        message.encode(&mut frame)?;
-        let mut request = http::Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        let headers = request.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        std::future::poll_fn(|context| self.connection.poll_ready(context)).await?;
-        let (response, mut body) = self.connection.send_request(request, false)?;
-        body.send_data(frame.freeze(), true)?;
-        let (head, mut body) = response.await?.into_parts();
-        succeeded(&head.headers)?;
-        let mut answer = BytesMut::new();
-        while let Some(data) = body.data().await {
-            let data = data?;
-            body.flow_control().release_capacity(data.len())?;
-            answer.extend_from_slice(&data);
-        }
-        succeeded(&body.trailers().await?.unwrap_or_default())?;
-        Ok(R::decode(answer.get(PREFIX..).ok_or("an answer without a message")?)?)
-    }
-}
-
-/// An error when there is a status and it is not OK.
-fn succeeded(headers: &HeaderMap) -> Outcome<()> {
-    match headers.get("grpc-status") {
-        Some(status) if status.as_bytes() != b"0" => {
-            let text = headers.get("grpc-message").map(HeaderValue::as_bytes).unwrap_or_default();
-            let text = String::from_utf8_lossy(text);
-            Err(format!("status {}: {text}", String::from_utf8_lossy(status.as_bytes())).into())
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// Runs callers on a thread of their own, so that a caller that is answered asks again without waking
-/// another one.
-pub(crate) async fn on_one_thread<F>(work: impl FnOnce() -> F + Send + 'static) -> Outcome<Done>
-where
-    F: Future<Output = Outcome<Done>>,
-{
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::spawn_blocking(move || runtime.block_on(work())).await?
 }
 
 /// A request in the name of an ad server, which is who asks for admissions and reports charges.

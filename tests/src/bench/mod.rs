@@ -35,6 +35,7 @@ mod seed;
 mod settle;
 mod statements;
 mod transfers;
+mod wire;
 mod world;
 
 use figures::Report;

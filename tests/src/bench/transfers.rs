@@ -24,9 +24,10 @@ use tonic::transport::Channel;
 use super::{
     MEASURE, Outcome, WARM,
     figures::{Bound, Figure},
-    load::{Caller, Done, Draw, Zipf, connect, on_one_thread, together},
+    load::{Done, Draw, Zipf, connect, together},
     pgbench::Pgbench,
     seed,
+    wire::closed_loops,
     world::{World, database},
 };
 
@@ -89,27 +90,23 @@ impl Target {
         let until = Instant::now() + during;
         let agencies = Self::agencies(spread);
         let address = self.address;
-        on_one_thread(move || async move {
-            let mut connections = Vec::new();
-            for _ in 0..CALLERS_CONNECTIONS {
-                connections.push(Caller::connect(address, CREATE_TRANSFER).await?);
-            }
-            let connections = connections.into_iter().cycle().take(CALLERS).collect::<Vec<_>>();
-            together(connections.into_iter().enumerate().map(
-                |(caller, mut connection)| async move {
-                    let mut draw = Draw::new(run << 16 | caller as u64);
-                    let mut count = 0;
-                    while Instant::now() < until {
+        together((0..CALLERS_CONNECTIONS).map(|connection| async move {
+            let mut draw = Draw::new(run << 16 | connection as u64);
+            let callers = CALLERS / CALLERS_CONNECTIONS;
+            let loops = move || {
+                closed_loops::<_, CreateTransferResponse>(
+                    address,
+                    CREATE_TRANSFER,
+                    callers,
+                    until,
+                    |caller, count| {
                         let (agency, to) = (draw.below(agencies), draw.below(seed::CLIENTS));
-                        let request = request(run, caller, count, agency, to);
-                        let _: CreateTransferResponse = connection.call(&request).await?;
-                        count += 1;
-                    }
-                    Ok(count)
-                },
-            ))
-            .await
-        })
+                        request(run, connection * callers + caller, count, agency, to)
+                    },
+                )
+            };
+            tokio::task::spawn_blocking(loops).await?
+        }))
         .await
     }
 

@@ -23,8 +23,8 @@ pub(crate) enum Budget {
 /// What a campaign without history is thought to be like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Prior {
-    /// The same at all hours.
-    Flat,
+    /// Nothing is known of anybody: the last resort of the production code.
+    Nothing,
     /// Like the platform's whole traffic of the past weeks.
     Platform,
 }
@@ -136,7 +136,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             name: "cold_start",
             title: "cold start",
             about: "no history, nor a platform's: two weeks from the first day on",
-            cold: Some(Prior::Flat),
+            cold: Some(Prior::Nothing),
             days: 14,
             ..CALM
         },

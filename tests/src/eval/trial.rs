@@ -108,8 +108,8 @@ impl Trial {
         } else {
             learned(&past, &scale, scenario.forecast_factor, &mut random)
         };
-        let prior = if scenario.cold == Some(Prior::Flat) {
-            Shape::flat()
+        let prior = if scenario.cold == Some(Prior::Nothing) {
+            Shape::typical()
         } else {
             let size =
                 Scale { factor: scale.factor * PLATFORM / scenario.opportunities_per_day, ..scale };

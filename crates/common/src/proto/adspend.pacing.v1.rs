@@ -10,11 +10,13 @@ pub struct AdmitRequest {
     #[prost(string, tag = "2")]
     pub campaign: ::prost::alloc::string::String,
     /// The most that the charge may cost, in micro-units of the account's currency; positive. This much is
-    /// reserved.
+    /// reserved, or of a campaign that pays per click what is expected to be charged.
     #[prost(int64, tag = "3")]
     pub max_price_micros: i64,
     /// The chance that an admission is charged, from 0 to 1, in parts of a million. Without it
-    /// the campaign's usual chance is taken: 1 until charges have shown another. It paces, and bounds nothing.
+    /// the campaign's usual chance is taken: 1 until charges have shown another. It paces; and where a campaign
+    /// pays per click and less than half of what it is asked for is expected to be charged, the limits count the
+    /// expected charge and a margin instead of the whole price.
     #[prost(int32, optional, tag = "4")]
     pub charge_probability_ppm: ::core::option::Option<i32>,
 }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::hours::Hours;
 use super::rate::Rate;
-use super::slice::{Slice, Take, Terms};
+use super::slice::{Slice, Stake, Take, Terms};
 use super::{Moment, Refusal};
 use crate::calendar::schedule::Schedule;
 
@@ -60,6 +60,10 @@ pub struct Entity {
     /// admitted: touched only where a chance is below 1.
     offered_discount: AtomicU64,
     admitted_discount: AtomicU64,
+    /// Slices may be taken from by what an admission is expected to cost.
+    expects: AtomicBool,
+    /// By how much expectations are raised, in parts of a million; at least 1.
+    caution_ppm: AtomicU32,
     pub(crate) seat: u32,
     hours: ArcSwapOption<Hours>,
     /// Counts changes of standing and hours.
@@ -68,6 +72,9 @@ pub struct Entity {
     /// The smallest and the largest price that found too little, since the owner last looked.
     least_unmet: AtomicI64,
     most_unmet: AtomicI64,
+    /// The same of what they were expected to cost.
+    least_unmet_expected: AtomicI64,
+    most_unmet_expected: AtomicI64,
     arrived: Notify,
 }
 
@@ -93,6 +100,9 @@ pub struct Offer {
     pub admitted_count: u32,
 }
 
+/// Marks the admissions of the first place.
+const FIRST_PLACE: u32 = 1 << 31;
+
 /// A chance of 1 in parts of a million.
 pub const CERTAIN_PPM: u32 = 1_000_000;
 
@@ -103,7 +113,14 @@ pub struct Unmet {
     pub least_micros: i64,
     /// The largest.
     pub most_micros: i64,
+    /// What the least costly of them was expected to cost.
+    pub least_expected_micros: i64,
+    /// The same of the most costly.
+    pub most_expected_micros: i64,
 }
+
+/// No chance is taken to be smaller: whoever says 0 is charged all the same now and then.
+const SMALLEST_CHANCE_PPM: i64 = 100;
 
 impl Entity {
     pub(super) fn new(name: &CampaignId, account_no: i64, campaign_no: i64, seat: u32) -> Entity {
@@ -121,8 +138,12 @@ impl Entity {
             offered_discount: AtomicU64::new(0),
             admitted_discount: AtomicU64::new(0),
             chance_ppm: AtomicU32::new(CERTAIN_PPM),
+            expects: AtomicBool::new(false),
+            caution_ppm: AtomicU32::new(CERTAIN_PPM),
             least_unmet: AtomicI64::new(i64::MAX),
             most_unmet: AtomicI64::new(0),
+            least_unmet_expected: AtomicI64::new(i64::MAX),
+            most_unmet_expected: AtomicI64::new(0),
             hours: ArcSwapOption::empty(),
             version: AtomicU32::new(0),
             refusal: ArcSwapOption::empty(),
@@ -229,6 +250,35 @@ impl Entity {
         (price_micros.unsigned_abs() as f64 * f64::from(never) * 1e-6) as u64
     }
 
+    /// What an admission puts at stake: of its price, `discount_micros` is not expected.
+    pub(super) fn stake(&self, price_micros: i64, discount_micros: u64) -> Stake {
+        if discount_micros == 0 || !self.expects() {
+            return Stake { price_micros, expected_micros: price_micros };
+        }
+        let expected = price_micros.saturating_sub_unsigned(discount_micros) as f64;
+        let caution = f64::from(self.caution_ppm.load(Ordering::Relaxed)) * 1e-6;
+        // Rounded up: an expectation that is a little high keeps a little more back.
+        let expected = (expected * caution).ceil() as i64;
+        let least = (price_micros / 1_000_000).saturating_mul(SMALLEST_CHANCE_PPM).max(1);
+        Stake { price_micros, expected_micros: expected.max(least).min(price_micros) }
+    }
+
+    /// Whether its slices may be taken from by what an admission is expected to cost.
+    pub fn expects(&self) -> bool {
+        self.expects.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_expects(&self, expects: bool) {
+        self.expects.store(expects, Ordering::Relaxed);
+    }
+
+    /// Raises expectations by what charges have shown (κ); never below what callers say. For the
+    /// controller.
+    pub fn set_caution(&self, kappa: f64) {
+        let ppm = (kappa.clamp(1.0, 4.0) * f64::from(CERTAIN_PPM)) as u32;
+        self.caution_ppm.store(ppm, Ordering::Relaxed);
+    }
+
     /// Sets the chance of a charge where the caller names none. For the controller.
     pub fn set_chance(&self, ppm: u32) {
         self.chance_ppm.store(ppm.min(CERTAIN_PPM), Ordering::Relaxed);
@@ -259,23 +309,36 @@ impl Entity {
         }
     }
 
-    /// Takes a price from the slice in use; the old one may still be in use by a slower thread.
-    pub(super) fn take(&self, moment: &Moment, price_micros: i64) -> Take {
+    /// Takes a stake from the slice in use; the old one may still be in use by a slower thread.
+    pub(super) fn take(&self, moment: &Moment, stake: Stake) -> Take {
         let current = self.current.load(Ordering::Acquire);
-        let taken = self.place(current).take(moment, price_micros);
+        let taken = self.take_at(current, moment, stake);
         if taken == Take::Nothing {
             // Replaced between the two loads?
             let now = self.current.load(Ordering::Acquire);
             if now != current {
-                return self.place(now).take(moment, price_micros);
+                return self.take_at(now, moment, stake);
             }
         }
         taken
     }
 
-    /// Whether the slice in use covers a price. Only a hint: the answer may be old at once.
-    pub(super) fn covers(&self, price_micros: i64) -> bool {
-        self.left().is_some_and(|left| left >= price_micros)
+    fn take_at(&self, index: usize, moment: &Moment, stake: Stake) -> Take {
+        match self.place(index).take(moment, stake) {
+            Take::Taken { slice_no, admission_no, expires_at_micros, taken_micros, low } => {
+                // A slice that is extended moves to the other place, where the count is another.
+                let of_first = if index.is_multiple_of(2) { FIRST_PLACE } else { 0 };
+                let admission_no = admission_no & !FIRST_PLACE | of_first;
+                Take::Taken { slice_no, admission_no, expires_at_micros, taken_micros, low }
+            }
+            Take::Short => Take::Short,
+            Take::Nothing => Take::Nothing,
+        }
+    }
+
+    /// Whether the slice in use covers a stake. Only a hint: the answer may be old at once.
+    pub(super) fn covers(&self, stake: Stake) -> bool {
+        self.place(self.current.load(Ordering::Acquire)).covers(stake)
     }
 
     fn place(&self, index: usize) -> &Slice {
@@ -309,6 +372,11 @@ impl Entity {
         self.place(self.current.load(Ordering::Acquire)).credit(freed_micros);
     }
 
+    /// Takes back what is left of the slice in use, at most so much. Owner only.
+    pub fn debit(&self, wanted_micros: i64) -> i64 {
+        self.place(self.current.load(Ordering::Acquire)).debit(wanted_micros)
+    }
+
     pub(super) fn refusal(&self) -> arc_swap::Guard<Option<Arc<Refusal>>> {
         self.refusal.load()
     }
@@ -319,18 +387,27 @@ impl Entity {
         self.arrived.notify_waiters();
     }
 
-    pub(super) fn note_unmet(&self, price_micros: i64) {
-        self.least_unmet.fetch_min(price_micros, Ordering::Relaxed);
-        self.most_unmet.fetch_max(price_micros, Ordering::Relaxed);
+    pub(super) fn note_unmet(&self, stake: Stake) {
+        self.least_unmet_expected.fetch_min(stake.expected_micros, Ordering::Relaxed);
+        self.most_unmet_expected.fetch_max(stake.expected_micros, Ordering::Relaxed);
+        self.least_unmet.fetch_min(stake.price_micros, Ordering::Relaxed);
+        self.most_unmet.fetch_max(stake.price_micros, Ordering::Relaxed);
     }
 
     /// The prices that found too little since the last call. Owner only.
     pub fn take_unmet(&self) -> Option<Unmet> {
         let most_micros = self.most_unmet.swap(0, Ordering::Relaxed);
         let least_micros = self.least_unmet.swap(i64::MAX, Ordering::Relaxed);
-        // Between the two swaps a price may have moved only one of them.
-        (most_micros > 0)
-            .then(|| Unmet { least_micros: least_micros.min(most_micros), most_micros })
+        let most_expected = self.most_unmet_expected.swap(0, Ordering::Relaxed);
+        let least_expected = self.least_unmet_expected.swap(i64::MAX, Ordering::Relaxed);
+        // Between the swaps a price may have moved only some of them.
+        let most_expected_micros = if most_expected > 0 { most_expected } else { most_micros };
+        (most_micros > 0).then(|| Unmet {
+            least_micros: least_micros.min(most_micros),
+            most_micros,
+            least_expected_micros: least_expected.min(most_expected_micros),
+            most_expected_micros,
+        })
     }
 
     /// True for the first caller since the owner last came.

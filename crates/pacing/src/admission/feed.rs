@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::{Admission, Facts, Standing};
 use crate::billing::AccountState;
+use crate::calendar::policy::PaymentModel;
 use crate::campaigns::{self, CampaignState, Cursor, Listed};
 
 /// How often changes of other replicas are looked for (real): two index probes each.
@@ -100,6 +101,7 @@ impl From<Listed> for Facts {
             name: campaign.id,
             tenant: account.tenant,
             standing,
+            pays_per_click: campaign.profile.payment == PaymentModel::PerClick,
             schedule: campaign.profile.schedule,
         }
     }

@@ -18,6 +18,7 @@ pub mod feed;
 mod hours;
 mod moment;
 pub mod rate;
+mod refusal;
 pub mod slice;
 mod tally;
 #[cfg(test)]
@@ -38,12 +39,13 @@ use crate::calendar::schedule::{Closed, Schedule};
 
 pub use entity::{CERTAIN_PPM, Demand, Entity, Offer, Standing, Unmet};
 pub use moment::{Moment, day_no};
+pub use refusal::Refusal;
 pub use tally::Tally;
 pub use token::{Token, TokenKey};
 
 use directory::Directory;
 use hours::Hours;
-use slice::Take;
+use slice::{Stake, Take};
 
 /// What is asked: may this opportunity cost up to this price?
 #[derive(Debug, Clone, Copy)]
@@ -171,45 +173,6 @@ impl Denial {
     }
 }
 
-/// The leases' last word on an entity: why it gets no more than it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// Why.
-    pub reason: Reason,
-    /// Whose limit it is.
-    pub level: Option<Level>,
-    /// The limit.
-    pub limit_micros: i64,
-    /// Charged and reserved when it was cut.
-    pub used_micros: i64,
-    /// The Moscow day that it speaks of; it means nothing on another.
-    pub day_no: i32,
-    /// What the caller is told: asking again earlier is of no use.
-    pub retry_at_micros: i64,
-    /// It stands until then unless it is renewed: after a pause the leases are asked afresh.
-    pub until_micros: i64,
-    /// The smallest price that it refuses; for less, the leases are asked.
-    pub least_micros: i64,
-}
-
-impl Refusal {
-    fn stands(&self, moment: &Moment, price_micros: i64) -> bool {
-        self.day_no == moment.day_no
-            && moment.micros < self.until_micros
-            && price_micros >= self.least_micros
-    }
-
-    fn denial(&self, moment: &Moment) -> Denial {
-        Denial {
-            reason: self.reason,
-            level: self.level,
-            limit_micros: self.limit_micros,
-            used_micros: self.used_micros,
-            retry_after_micros: self.retry_at_micros.saturating_sub(moment.micros).max(0),
-        }
-    }
-}
-
 /// What a campaign is, for the directory.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -225,6 +188,8 @@ pub struct Facts {
     pub standing: Standing,
     /// When it serves.
     pub schedule: Schedule,
+    /// It pays per click: what it admits before the click is mostly not charged.
+    pub pays_per_click: bool,
 }
 
 /// All decisions of this replica.
@@ -276,6 +241,7 @@ impl Admission {
             entity.set_tenant_no(registry.tenant_no(&facts.tenant));
             let before = (entity.standing(), entity.schedule());
             entity.set_standing(facts.standing);
+            entity.set_expects(facts.pays_per_click);
             entity.set_hours(Hours::of(&facts.schedule, day));
             if before != (entity.standing(), entity.schedule()) {
                 entity.note_change();
@@ -433,8 +399,9 @@ impl View<'_> {
         if let Some(denial) = outside_hours(entity, moment) {
             return Decision::Denied(denial);
         }
-        let decision = self.spend(entity, moment, opportunity);
         let discount = entity.discount(opportunity.max_price_micros, opportunity.chance_ppm);
+        let stake = entity.stake(opportunity.max_price_micros, discount);
+        let decision = self.spend(entity, moment, opportunity.id, stake);
         if asked == Asked::First {
             // After the slice: a locked instruction before it would wait for the line of the one
             // while the other is not even asked for.
@@ -448,12 +415,14 @@ impl View<'_> {
 
     /// Limits, rate, funds. The slice stands for the first and the last of them, so the coin is
     /// asked before it is taken from, and a known limit is named before the coin.
-    fn spend(&self, entity: &Arc<Entity>, moment: &Moment, asked: &Opportunity<'_>) -> Decision {
-        let price = asked.max_price_micros;
-        let passes = entity.rate.admits(asked.id, entity.account_no, moment.day_no);
+    fn spend(&self, entity: &Arc<Entity>, moment: &Moment, id: &str, stake: Stake) -> Decision {
+        let price = stake.price_micros;
+        let passes = entity.rate.admits(id, entity.account_no, moment.day_no);
         if passes {
-            let taken = entity.take(moment, price);
-            if let Take::Taken { slice_no, admission_no, expires_at_micros, low } = taken {
+            let taken = entity.take(moment, stake);
+            if let Take::Taken { slice_no, admission_no, expires_at_micros, taken_micros, low } =
+                taken
+            {
                 if low {
                     self.admission.call(entity);
                 }
@@ -465,16 +434,17 @@ impl View<'_> {
                     admission_no,
                     day: moment.day,
                     reserved_micros: price,
+                    expected_micros: taken_micros,
                     expires_at_micros: expires_at_micros.saturating_add(lifetime),
                 });
             }
-        } else if entity.covers(price) {
+        } else if entity.covers(stake) {
             return Decision::Denied(Denial::plain(Reason::Throttled));
         }
         if passes {
             entity.rate.not_taken();
         }
-        entity.note_unmet(price);
+        entity.note_unmet(stake);
         self.admission.call(entity);
         let refusal = entity.refusal();
         match refusal.as_ref().filter(|refusal| refusal.stands(moment, price)) {

@@ -28,6 +28,7 @@ fn facts(no: i64, name: &str, tenant: &str) -> Facts {
         name: CampaignId::parse(name).unwrap(),
         tenant: AccountId::parse(tenant).unwrap(),
         standing: Standing::Active,
+        pays_per_click: true,
         schedule: Schedule {
             hours: WeeklyHours::new(hours).unwrap(),
             zone: chrono_tz::Europe::Moscow,
@@ -55,6 +56,7 @@ fn give(entity: &Entity, moment: &Moment, amount_micros: i64) {
         expires_at_micros: moment.micros + 10_000_000,
         deadline_monotonic_micros: moment.monotonic_micros + 10_000_000,
         low_water_micros: amount_micros / 2,
+        largest_micros: 0,
     });
 }
 
@@ -129,6 +131,7 @@ fn an_admission_carries_what_a_charge_needs() {
             admission_no: 0,
             day: "2025-04-02".parse().unwrap(),
             reserved_micros: PRICE,
+            expected_micros: PRICE,
             // All tokens of a slice expire together, one lifetime after the slice.
             expires_at_micros: moment.micros + 10_000_000 + 600_000_000,
         }
@@ -238,7 +241,13 @@ fn an_entity_calls_its_owner_once_until_it_is_answered() {
     ask(&admission, &moment);
     let called = admission.answer_calls();
     let [entity] = called.as_slice() else { panic!("one call") };
-    assert_eq!(entity.take_unmet(), Some(Unmet { least_micros: PRICE, most_micros: PRICE }));
+    let unmet = Unmet {
+        least_micros: PRICE,
+        most_micros: PRICE,
+        least_expected_micros: PRICE,
+        most_expected_micros: PRICE,
+    };
+    assert_eq!(entity.take_unmet(), Some(unmet));
     assert_eq!(entity.take_unmet(), None);
     // A slice that runs low calls too, before it is empty.
     give(entity, &moment, 4 * PRICE);
@@ -298,6 +307,7 @@ fn concurrent_decisions_pass_no_slice() {
             expires_at_micros: i64::MAX,
             deadline_monotonic_micros: i64::MAX,
             low_water_micros: 0,
+            largest_micros: 0,
         };
         left += entity.replace(&terms).unwrap_or(0);
         granted += 95;
@@ -308,4 +318,57 @@ fn concurrent_decisions_pass_no_slice() {
     let admitted: i64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
     assert_eq!(admitted + left, granted);
     assert!(admitted > 0);
+}
+
+/// Section 5: of a campaign that pays per click an expected slice gives what a click is expected to
+/// cost, and the token says what it took; of any other, and where the chance is 1, the whole price.
+#[test]
+fn an_expected_slice_is_taken_from_by_chance_and_price() {
+    let view_one = Facts { pays_per_click: false, ..facts(2, "views", "agency") };
+    let admission = admission(&[facts(1, "clicks", "agency"), view_one]);
+    let moment = noon();
+    for (no, name, chance_ppm, kappa, expected) in [
+        (1, "clicks", None, 1.0, 1_000_000),
+        (1, "clicks", Some(20_000), 1.0, 20_000),
+        (1, "clicks", Some(20_000), 0.5, 20_000),
+        (1, "clicks", Some(20_000), 2.0, 40_000),
+        (1, "clicks", Some(0), 1.0, 100),
+        (1, "clicks", Some(CERTAIN_PPM), 2.0, 1_000_000),
+        (2, "views", Some(20_000), 1.0, 1_000_000),
+    ] {
+        let entity = admission.entity(1, no).unwrap();
+        entity.set_caution(kappa);
+        let terms = Terms {
+            slice_no: 77,
+            amount_micros: 5_000_000,
+            day_no: moment.day_no,
+            expires_at_micros: moment.micros + 10_000_000,
+            deadline_monotonic_micros: moment.monotonic_micros + 10_000_000,
+            low_water_micros: 0,
+            largest_micros: 1_000_000,
+        };
+        entity.replace(&terms);
+        let asked = Opportunity { chance_ppm, max_price_micros: 1_000_000, ..opportunity(name) };
+        let decision = admission.view().admit(&moment, Viewer::All, Asked::First, &asked);
+        let Decision::Admitted(token) = decision else { panic!("admitted") };
+        assert_eq!((token.reserved_micros, token.expected_micros), (1_000_000, expected), "{name}");
+        assert_eq!(entity.left(), Some(5_000_000 - expected), "{name} {chance_ppm:?} {kappa}");
+    }
+}
+
+/// A slice that is extended moves to the other place: no two of its admissions have one number.
+#[test]
+fn admissions_of_an_extended_slice_have_different_numbers() {
+    let admission = admission(&[facts(1, "spring", "agency")]);
+    let moment = noon();
+    let entity = admission.entity(1, 1).unwrap();
+    let mut numbers = std::collections::HashSet::new();
+    for _ in 0..4 {
+        entity.close();
+        give(&entity, &moment, 3 * PRICE);
+        for _ in 0..3 {
+            let Decision::Admitted(token) = ask(&admission, &moment) else { panic!("admitted") };
+            assert!(numbers.insert(token.admission_no), "{}", token.admission_no);
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub struct Difference {
 }
 
 /// Every check: what it is about, and a query for the rows that break it. What a slice keeps reserved
-/// stands in migration 0002.
+/// stands in migrations 0002 and 0004.
 const CHECKS: [(&str, &str); 12] = [
     (
         "headroom.charged is the sum of its charges",
@@ -51,8 +51,9 @@ WHERE coalesce(h.charges, 0) <> coalesce(c.amount, 0)",
         "headroom.reserved is what its slices keep",
         "-- charges.audit.headroom_reserved
 WITH kept AS (
-    SELECT account_no, campaign_no, day, sum(CASE state WHEN 1 THEN amount_micros - charged_micros
-        WHEN 2 THEN taken_micros - closed_micros ELSE 0 END) AS amount
+    SELECT account_no, campaign_no, day, sum(CASE WHEN state = 3 THEN 0
+        WHEN is_expected THEN GREATEST(amount_micros - charged_micros, 0)
+        WHEN state = 1 THEN amount_micros - charged_micros ELSE taken_micros - closed_micros END) AS amount
     FROM slice GROUP BY account_no, campaign_no, day),
 counted AS (
     SELECT account_no, 1 AS level, campaign_no AS entity_no, day, amount FROM kept
@@ -67,8 +68,9 @@ WHERE coalesce(h.reserved_micros, 0) <> coalesce(c.amount, 0)",
         "hold.reserved is what its slices keep",
         "-- charges.audit.hold_reserved
 WITH counted AS (
-    SELECT account_no, hold_no, sum(CASE state WHEN 1 THEN amount_micros - charged_micros
-        WHEN 2 THEN taken_micros - closed_micros ELSE 0 END) AS amount
+    SELECT account_no, hold_no, sum(CASE WHEN state = 3 THEN 0
+        WHEN is_expected THEN GREATEST(amount_micros - charged_micros, 0)
+        WHEN state = 1 THEN amount_micros - charged_micros ELSE taken_micros - closed_micros END) AS amount
     FROM slice GROUP BY account_no, hold_no)
 SELECT concat_ws('/', account_no, hold_no),
     coalesce(h.reserved_micros, 0)::bigint, coalesce(c.amount, 0)::bigint

@@ -16,7 +16,7 @@ use adspend_common::time::Day;
 use chrono::{DateTime, Utc};
 use foldhash::{HashMap, HashMapExt};
 
-use super::item::{Charge, Item, Target, Verdict, reserved};
+use super::item::{Charge, Item, Target, Verdict, expected, reserved};
 use super::rules::{self, Books, Effect, Ended, Recorded, Refused, Step};
 use crate::admission::token::Token;
 
@@ -157,6 +157,10 @@ pub(crate) struct Gain {
     pub(crate) effect: Effect,
     pub(crate) charges: i64,
     pub(crate) cancellations: i64,
+    /// What admissions that ended in time had taken from their slices.
+    pub(crate) ended: Money,
+    /// What was charged when nothing was kept back for it any more.
+    pub(crate) overdue: Money,
 }
 
 impl Gain {
@@ -164,6 +168,8 @@ impl Gain {
         self.effect = self.effect.plus(other.effect)?;
         self.charges = self.charges.checked_add(other.charges)?;
         self.cancellations = self.cancellations.checked_add(other.cancellations)?;
+        self.ended = self.ended.checked_add(other.ended)?;
+        self.overdue = self.overdue.checked_add(other.overdue)?;
         Some(())
     }
 }
@@ -257,15 +263,25 @@ impl<'a> Fold<'a, '_> {
     fn book(&mut self, position: usize, charge: &'a Charge) -> Result<Verdict, Overflow> {
         let at = self.plan.slice_of(position);
         let slice = at.and_then(|at| self.slices.get(at).copied().flatten());
-        let (day, late, reserved) = match &charge.target {
+        let (day, expired, reserved) = match &charge.target {
             Target::Admission(token) => (token.day, token.is_expired(self.now), reserved(token)),
             Target::Late { .. } => (self.plan.today, true, Money::ZERO),
         };
-        let effect = match slice {
-            Some(slice) => rules::settled(slice.books, charge.price, reserved),
-            None => rules::without_slice(charge.price),
+        let (effect, beyond) = match slice.map(|slice| self.books_now(at, slice.books)) {
+            Some(books) => {
+                let beyond = matches!(books, Books::Expected { left } if left < charge.price);
+                (rules::settled(books, charge.price, reserved), beyond)
+            }
+            None => (rules::without_slice(charge.price), false),
         };
-        let gain = Gain { effect, charges: 1, cancellations: 0 };
+        let ended = match &charge.target {
+            Target::Admission(token) if !expired => expected(token),
+            Target::Admission(_) | Target::Late { .. } => Money::ZERO,
+        };
+        let overdue = if expired { charge.price } else { effect.unreserved };
+        // Beyond its slice nothing was reserved for it, though it comes in time.
+        let late = expired || beyond;
+        let gain = Gain { effect, charges: 1, cancellations: 0, ended, overdue };
         match at.and_then(|at| self.by_slice.get_mut(at)) {
             Some(sum) => sum.add(gain).ok_or(Overflow)?,
             None => {
@@ -282,6 +298,14 @@ impl<'a> Fold<'a, '_> {
         Ok(Verdict::Booked { day, late, replayed: false })
     }
 
+    /// How a slice stands after the items before.
+    fn books_now(&self, at: Option<usize>, books: Books) -> Books {
+        let Books::Expected { left } = books else { return books };
+        let gone = at.and_then(|at| self.by_slice.get(at)).map(|gain| gain.effect.freed);
+        let left = left.checked_sub(gone.unwrap_or_default()).unwrap_or(Money::ZERO);
+        Books::Expected { left }
+    }
+
     fn cancel(&mut self, position: usize, token: &Token) -> Result<Verdict, Overflow> {
         let key = (token.account_no, token.slice_no, token.admission_no);
         let ended = self.known.ended.get(&key).copied().unwrap_or(Ended::No);
@@ -292,7 +316,9 @@ impl<'a> Fold<'a, '_> {
         match (rules::cancel(ended, token.is_expired(self.now)), row, sum) {
             (Step::Book, Some(row), Some(sum)) => {
                 let effect = rules::cancelled(row.books, released);
-                sum.add(Gain { effect, charges: 0, cancellations: 1 }).ok_or(Overflow)?;
+                let ended = expected(token);
+                let gain = Gain { effect, cancellations: 1, ended, ..Gain::default() };
+                sum.add(gain).ok_or(Overflow)?;
                 self.known.ended.insert(key, Ended::Cancelled);
                 self.folded.cancelled.push(position);
                 Ok(Verdict::Cancelled { released, replayed: false })

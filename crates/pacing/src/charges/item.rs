@@ -90,6 +90,11 @@ pub(crate) enum Verdict {
     Refused(Refused),
 }
 
+/// What an admission took from its slice.
+pub(crate) fn expected(token: &Token) -> Money {
+    Money::from_micros(token.expected_micros).unwrap_or_default()
+}
+
 /// What a token reserves. A token is ours, so its amount is one of money.
 pub(crate) fn reserved(token: &Token) -> Money {
     Money::from_micros(token.reserved_micros).unwrap_or_default()

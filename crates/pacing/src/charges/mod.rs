@@ -4,7 +4,8 @@
 //! conversion names a campaign instead and books today. Both have an id, unique within the
 //! account: a repeat gets the first answer again, the id with another content is refused, and one
 //! admission is charged once. A cancellation gives an admission back. After the expiry of its
-//! token an admission is still charged, marked late, and no longer cancelled.
+//! token an admission is still charged, marked late, and no longer cancelled. A charge that an
+//! expected slice (see `leases`) has too little for is booked and marked late, too.
 //!
 //! | file | |
 //! |---|---|

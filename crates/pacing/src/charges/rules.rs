@@ -14,6 +14,11 @@ pub(crate) enum Books {
     Open,
     /// Its owner has reported all that it took.
     Final,
+    /// Admissions took what they were expected to cost, so charges may come to more than it has.
+    Expected {
+        /// Reserved and not charged.
+        left: Money,
+    },
     /// Nothing is reserved for it any more.
     Resolved,
 }
@@ -57,6 +62,10 @@ impl Effect {
 
 /// A reservation of `reserved` was settled with a charge of `price`.
 ///
+/// A charge that an [`Books::Expected`] slice has too little for is booked all the same: what is
+/// beyond it had no reservation, like a late charge, and counts against the limit at once, so the
+/// next slices are the smaller or there are none.
+///
 /// While the slice is open its owner learns of `closed` and takes the difference back itself, so
 /// only the price leaves the reservation. A charge is booked even when nothing is reserved for it
 /// any more: it happened.
@@ -64,6 +73,10 @@ pub(crate) fn settled(books: Books, price: Money, reserved: Money) -> Effect {
     let (unreserved, freed) = match books {
         Books::Open => (Money::ZERO, price),
         Books::Final => (Money::ZERO, reserved),
+        Books::Expected { left } => {
+            let covered = price.min(left);
+            (price.checked_sub(covered).unwrap_or(Money::ZERO), covered)
+        }
         Books::Resolved => (price, Money::ZERO),
     };
     Effect { charged: price, unreserved, freed, closed: reserved }
@@ -72,7 +85,7 @@ pub(crate) fn settled(books: Books, price: Money, reserved: Money) -> Effect {
 /// A reservation of `reserved` was given back unspent.
 pub(crate) fn cancelled(books: Books, reserved: Money) -> Effect {
     let freed = match books {
-        Books::Open | Books::Resolved => Money::ZERO,
+        Books::Open | Books::Expected { .. } | Books::Resolved => Money::ZERO,
         Books::Final => reserved,
     };
     Effect { charged: Money::ZERO, unreserved: Money::ZERO, freed, closed: reserved }
@@ -202,6 +215,21 @@ mod tests {
             ("open: the owner frees all", cancelled(Books::Open, reserved), effect(0, 0, 0, 10)),
             ("final: the books free all", cancelled(Books::Final, reserved), effect(0, 0, 10, 10)),
             ("resolved: all is free", cancelled(Books::Resolved, reserved), effect(0, 0, 0, 10)),
+            (
+                "expected: what it has covers the charge",
+                settled(Books::Expected { left: money(7) }, price, reserved),
+                effect(3, 0, 3, 10),
+            ),
+            (
+                "expected: what it lacks had no reservation",
+                settled(Books::Expected { left: money(2) }, price, reserved),
+                effect(3, 1, 2, 10),
+            ),
+            (
+                "expected: the owner frees all",
+                cancelled(Books::Expected { left: money(2) }, reserved),
+                effect(0, 0, 0, 10),
+            ),
             ("no slice: all is late", without_slice(price), effect(3, 3, 0, 0)),
         ] {
             assert_eq!(got, expected, "{name}");

@@ -12,6 +12,10 @@
 //!   P(Poisson(m) > k) (Hoeffding, k ≥ m), so x = k·b − μ for the smallest k that is rare enough;
 //! * all of them: Σ c − μ. One open hold cannot cost more than itself.
 //!
+//! Of a slice only μ and its prices are known ([`needed`]): V ≤ μ·b, and charges with these bounds
+//! are less spread than holds of price b and mean μ (convex order), so Bernstein's and Bennett's
+//! bounds stand; the count takes the usual price for the price of each.
+//!
 //! Where an admission costs its price for certain (impressions, clicks), π = 1, V = 0 and x = 0.
 
 /// How often the margin may be too small.
@@ -26,6 +30,8 @@ const LATE_DAYS: usize = 28;
 const LATE_QUANTILE: f64 = 0.99;
 const HOURS: usize = 24;
 const NEWTON_STEPS: usize = 8;
+/// Halvings of an amount: a slice of a thousand units to a thousandth.
+const ROOM_STEPS: usize = 32;
 /// The count's bound is tried up to so many chances; above, Bennett's is as good.
 const CHANCES_COUNTED: f64 = 20.0;
 /// P(Poisson(20) > 45) is below [`EPSILON_COUNTED`].
@@ -54,6 +60,45 @@ pub fn margin(live: &Live) -> f64 {
     }
     let counted = (counted(live.chances) * live.largest - live.expected).max(0.0);
     bennett(live.variance, live.largest).min(counted).min(all)
+}
+
+/// The prices of live holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prices {
+    /// b: no hold costs more.
+    pub largest: f64,
+    /// What they cost on average.
+    pub usual: f64,
+}
+
+/// μ + x: what must be there for charges of which so much is expected. Never falls as μ grows.
+pub fn needed(expected: f64, prices: &Prices) -> f64 {
+    if expected <= 0.0 {
+        return 0.0;
+    }
+    let Prices { largest, usual } = *prices;
+    let live = Live {
+        expected,
+        variance: expected * largest,
+        largest,
+        chances: expected / usual.min(largest).max(1.0),
+        reserved: f64::INFINITY,
+    };
+    expected + margin(&live)
+}
+
+/// The most that may be expected where so much is there: the inverse of [`needed`], from below.
+pub fn most_expected(room: f64, prices: &Prices) -> f64 {
+    let (mut low, mut high) = (0.0, room.max(0.0));
+    for _ in 0..ROOM_STEPS {
+        let middle = (low + high) / 2.0;
+        if needed(middle, prices) <= room {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 /// The smallest k with P(Poisson(m) > k) ≤ ε; infinite where it is not worth counting.

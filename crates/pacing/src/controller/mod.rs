@@ -6,6 +6,7 @@
 //! * [`demand`]: what was offered, quarter hour by quarter hour, and the forecast made of it.
 //! * [`plan`]: the week's money over its days: one common rate, water-filled under the day caps.
 //! * [`curve`]: the day's money over its open minutes.
+//! * `today`: the curve as the day goes: its shape follows the demand that came.
 //! * [`rate`]: the controller, a tracking law with feed-forward.
 //! * [`hierarchy`]: the account's pass-through ceiling over its campaigns.
 //! * [`inflight`]: money that admitted opportunities may still cost.
@@ -28,6 +29,7 @@ pub mod inflight;
 pub mod plan;
 pub mod rate;
 pub mod simulate;
+mod today;
 
 #[cfg(test)]
 mod tests_demand;
@@ -39,6 +41,8 @@ mod tests_money;
 mod tests_plan;
 #[cfg(test)]
 mod tests_support;
+#[cfg(test)]
+mod tests_today;
 #[cfg(test)]
 mod tests_traps;
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The controller: the admission rate of one entity, every five seconds (section 3).
 //!
 //! ```text
-//! track = (C(t+h) − C(t)) / D̂ + (C(t) − S − I) / D̂,  D̂ = D̂(t, t+h), behind C at least D̂_min
+//! track = (C(t+h) − C(t)) / D̂ + (C(t) − S − I) / D̂,  D̂ = D̂(t, t+h), behind C at least D̂_min;
+//!                                           C by what the day has shown (`today`)
 //!                                           what the curve leaves for the horizon h
 //! rest  = (C(end) − S − I) / D̂(t, end)      what the day leaves for its rest
 //! p     = clip((1 − β)·max(track, rest/3) + β·rest, p_min, 1),   β = ¼, smoothed over 5 min
@@ -31,8 +32,9 @@
 //!   what is not taken now may never be asked for again; demand that comes after all is throttled
 //!   later. Without it a budget of 1.05 × demand lost 1.2 % where days differ by 8 % from their
 //!   forecast, with it 0.1 %.
-//!   It is left at 0.8, not at 1: a morning busier than forecast says little about the evening, and
-//!   where the money was enough only a real shortage is worth a throttle. Not where the level is
+//!   It is left at 0.8, not at 1, and what a busy morning would add to the demand beyond the horizon
+//!   is not counted: it says little about the evening, and where the money was enough only a real
+//!   shortage is worth a throttle. Not where the level is
 //!   learned from the day: a new entity's night would be taken for a day with money for all.
 //! * Where the target is few charges (R-137) the rate is 0 while more than 0.7 of a charge is ahead
 //!   of the curve, and near the limit until 0.7 of one is due: the law alone is off by two thirds of
@@ -46,6 +48,7 @@ use adspend_common::time::Day;
 
 use super::curve::{Mode, Profile};
 use super::demand::{self, day_factor};
+use super::today::Today;
 use super::{DAY_SECONDS, TICK_SECONDS, few};
 
 /// The horizon h.
@@ -276,6 +279,8 @@ struct Ahead {
     /// An error is not divided by less demand than this.
     least_gain: f64,
     factor: f64,
+    /// The demand beyond the horizon, of a busy day without what is more than foreseen.
+    far_foreseen: f64,
     /// Whether anything is known of the level.
     known: bool,
 }
@@ -292,11 +297,12 @@ impl Pacer {
         let elapsed = if first { TICK_SECONDS } else { (now - self.now).max(0.0) };
         self.observe(first, now, plan, totals);
         let ahead = self.ahead(now, plan, totals);
+        let today = Today::of(now, plan, totals);
         let mut reading = Reading {
             rate: self.rate,
             target: plan.target,
-            due: plan.due(now),
-            due_ahead: Self::aim(plan, totals, ahead.horizon_end),
+            due: today.due(plan, now),
+            due_ahead: Self::aim(plan, totals, today.due(plan, ahead.horizon_end)),
             demand_ahead: ahead.near,
             budget_ahead: f64::INFINITY,
             charged: totals.charged,
@@ -348,7 +354,7 @@ impl Pacer {
         let gain = if error > 0.0 { ahead.near.max(ahead.least_gain) } else { ahead.near };
         let track = forward + error / gain;
         let rest = left / ahead.rest;
-        let worth = left / (ahead.near + FAR_CERTAIN * (ahead.rest - ahead.near));
+        let worth = left / (ahead.near + FAR_CERTAIN * ahead.far_foreseen);
         self.latch(first, plan.level_known, worth);
         if !plan.profile.window().is_open(now) {
             return (rest.clamp(0.0, 1.0), Why::Closed);
@@ -399,10 +405,9 @@ impl Pacer {
         }
     }
 
-    /// C(t), ahead by the margin: the last of the money is let out slowly, as holds expire, and
+    /// The curve, ahead by the margin: the last of the money is let out slowly, as holds expire, and
     /// needs the time.
-    fn aim(plan: &DayPlan, totals: &Totals, second: f64) -> f64 {
-        let due = plan.due(second);
+    fn aim(plan: &DayPlan, totals: &Totals, due: f64) -> f64 {
         if !due.is_finite() || few::is_few(plan.target, plan.charge) {
             return due;
         }
@@ -454,11 +459,20 @@ impl Pacer {
         let near = plan.profile.between(now, horizon_end);
         let far = plan.profile.between(horizon_end, end);
         let (factor, far_factor, known) = self.factors(plan, totals);
+        let far_foreseen = far * if plan.level_known { far_factor.min(1.0) } else { far_factor };
         let floor = (DEMAND_FLOOR_CHARGES * plan.charge).max(1.0);
         let near = (factor * near).max(floor);
         let average = plan.profile.average_hour() * (horizon_end - now) / 3_600.0;
         let least_gain = factor * average * GAIN_FLOOR;
-        Ahead { horizon_end, near, rest: near + far_factor * far, least_gain, factor, known }
+        Ahead {
+            horizon_end,
+            near,
+            rest: near + far_factor * far,
+            least_gain,
+            factor,
+            far_foreseen,
+            known,
+        }
     }
 
     /// Factors of near and far demand, and whether the level is known.

@@ -144,11 +144,11 @@ impl Admissions {
         let mut sealed = Vec::with_capacity(decisions.len() * TOKEN_BYTES);
         for decision in decisions {
             if let Decision::Admitted(token) = decision {
-                sealed.extend_from_slice(&self.services.token_key.sealed(token));
+                self.services.token_key.seal_into(&mut sealed, token);
             }
         }
         let mut sealed = Bytes::from(sealed);
-        let mut next = |_: &Token| sealed.split_to(TOKEN_BYTES);
+        let mut next = |token: &Token| sealed.split_to(token.sealed_bytes());
         decisions.iter().map(|decision| response(decision, &mut next)).collect()
     }
 

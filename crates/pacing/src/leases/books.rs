@@ -47,6 +47,23 @@ pub(super) async fn finalise(db: &Pool, reports: &[Report]) -> Result<(), db::Er
     .await
 }
 
+/// Makes expected slices smaller: at most [`BATCH`]. Those that are as small change nothing.
+pub(super) async fn shrink(db: &Pool, amounts: &[(SliceKey, i64)]) -> Result<(), db::Error> {
+    if amounts.is_empty() {
+        return Ok(());
+    }
+    db::retry("leases.shrink", ATTEMPTS, || async {
+        let mut client = db.get().await?;
+        let tx = client.transaction().await?;
+        let keys: Vec<SliceKey> = amounts.iter().map(|(key, _)| *key).collect();
+        let wanted: HashMap<SliceKey, i64> = amounts.iter().copied().collect();
+        end(&tx, &keys, Patience::Wait, |key, books| books.shrink(wanted.get(key).copied()?))
+            .await?;
+        tx.commit().await
+    })
+    .await
+}
+
 /// Resolves slices that are due; gives how many were looked at.
 pub(super) async fn resolve(db: &Pool, now: DateTime<Utc>) -> Result<usize, db::Error> {
     db::retry("leases.resolve", ATTEMPTS, || async {

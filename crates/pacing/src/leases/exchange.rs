@@ -3,24 +3,31 @@
 use std::time::Duration;
 
 use adspend_common::db;
+use chrono::TimeDelta;
 
 use super::Leases;
 use super::books::{self, Report};
 use super::store;
 use crate::replicas::clock_time;
 
+/// Expected slices whose time was over so long ago have nothing to take back until they are
+/// extended.
+const RESTED: TimeDelta = TimeDelta::seconds(30);
+
 impl Leases {
     /// One turn: takes back what was closed and not charged, and reports slices that are over.
     pub async fn exchange_once(&self) -> Result<(), db::Error> {
+        let read_at = self.clock.now();
         let rows = {
             let client = self.db.get().await?;
-            store::own_slices(&client, self.replica).await?
+            store::own_slices(&client, self.replica, read_at - RESTED).await?
         };
         let mut strange = Vec::new();
         {
             let mut memory = self.memory();
-            for (key, freed_micros) in rows {
-                if !memory.read_back(&key, freed_micros) {
+            let read_at_micros = read_at.timestamp_micros();
+            for (key, reading) in rows {
+                if !memory.read_back(&key, &reading, read_at_micros) {
                     strange.push(key);
                 }
             }
@@ -28,6 +35,7 @@ impl Leases {
             memory.review(now_micros, self.settings.idle_after.get(), self.renew_ahead());
         }
         self.report().await?;
+        self.shrink().await?;
         if strange.is_empty() {
             return Ok(());
         }
@@ -62,6 +70,19 @@ impl Leases {
             books::finalise(&self.db, &reports).await?;
             self.memory().reported(&reports);
         }
+    }
+
+    /// Gives up what expected slices need no more.
+    async fn shrink(&self) -> Result<(), db::Error> {
+        // Nothing is enlarged meanwhile, or the books would take the enlargement back.
+        let _granting = self.granting.lock().await;
+        let seconds = self.settings.slice_spend.get().as_secs_f64();
+        let smaller = self.memory().shrink(seconds);
+        for batch in smaller.chunks(books::BATCH) {
+            books::shrink(&self.db, batch).await?;
+            self.memory().shrunk(batch);
+        }
+        Ok(())
     }
 
     /// One turn: resolves every slice that is due, of any replica.

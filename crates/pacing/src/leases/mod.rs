@@ -2,29 +2,34 @@
 //!
 //! A replica holds a *slice* of each campaign that is asked for: an amount that was reserved at
 //! once in the campaign's headroom, the account's headroom and a hold, until a deadline and within
-//! one Moscow day. `admission` takes from it without asking anybody. Four loops keep this going:
+//! one Moscow day. `admission` takes from it without asking anybody. A campaign whose admissions are
+//! mostly not charged has an *expected* slice ([`pool`]): it is taken from by expected charges, lasts
+//! as long as there is demand, and keeps a margin. Four loops keep this going:
 //!
 //! | loop | when | what |
 //! |---|---|---|
-//! | refill | an entity calls, each tick | one transaction cuts slices for all that called ([`grant`]) |
-//! | exchange | about a second | reads back what closed and was not charged; reports slices that are over |
+//! | refill | an entity calls, each tick | one transaction cuts or extends slices for all that called ([`grant`]) |
+//! | exchange | about a second | reads back what closed and was not charged; reports slices that are over; makes expected ones smaller |
 //! | sweep | about a second | resolves slices that nobody reported, of any replica |
 //! | treasurer | about five seconds, at once when an account has nothing | opens, extends and releases holds at billing ([`holds`]) |
 //!
 //! Always true:
 //! 1. Reserved plus charged of a level never passes H(d) by a grant, for rows are locked, read and
 //!    written in one transaction, and what is reserved counts as spent (I-5).
-//! 2. Money of a slice returns only by its owner's last report or when its last token and the
+//! 2. Money of a slice returns only by its owner's report or when its last token and the
 //!    grace have passed (G5); a slice that nobody remembers stays reserved until then.
 //! 3. A slice's own deadline is counted by the monotonic clock from before it was asked for, less
 //!    a thousandth, so a wall clock that jumps prolongs nothing (G4).
 //! 4. A hold outlives every token of every slice cut from it.
-//! 5. Billing is never called inside a transaction; the row of a question is written first, so a
+//! 5. Charges of an expected slice may come to more than its amount, about once in a thousand times;
+//!    what is beyond it counts as late in headroom and hold, and leaves the less to be granted.
+//! 6. From nine tenths of a limit on, what came late in this hour of four weeks is not granted.
+//! 7. Billing is never called inside a transaction; the row of a question is written first, so a
 //!    crash at any point asks again with the same request id and holds nothing twice.
 //!
 //! Files beyond mod, rules and store: `grant` and `books` are the two transactions, `owner` is the
-//! memory, `refill` and `exchange` the loops over it, `holds` the treasurer; `reached` collects limits
-//! that are used up, for the pacer.
+//! memory and `in_flight` that of expected slices, `pool` their arithmetic, `refill` and `exchange` the
+//! loops over it, `holds` the treasurer; `reached` collects limits that are used up, for the pacer.
 //!
 //! Not here: charges (they move reserved to charged under the same locks), the admission rate
 //! (`pacer`).
@@ -33,7 +38,9 @@ mod books;
 mod exchange;
 mod grant;
 mod holds;
+mod in_flight;
 mod owner;
+mod pool;
 mod reached;
 mod refill;
 mod rules;

@@ -1,4 +1,5 @@
 //! What a replica remembers: its slices, how fast its campaigns spend, how its accounts stand.
+//! What is in flight of expected slices is in [`super::in_flight`].
 //!
 //! Behind one mutex that no decision touches and that is never held across an await. All opening,
 //! crediting and closing of slices happens under it, so each slice has one owner at a time.
@@ -6,11 +7,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use adspend_common::time::Day;
 use tokio::time::{Duration, Instant};
 
 use super::books::Report;
+use super::grant::Form;
+use super::pool::Pool;
 use super::rules::{self, Need, Provision};
-use super::store::SliceKey;
+use super::store::{Reading, SliceKey};
 use crate::admission::rate::Rate;
 use crate::admission::slice::Terms;
 use crate::admission::{Demand, Entity, Unmet};
@@ -21,18 +25,25 @@ const SHORTEST_MEASURE: Duration = Duration::from_millis(250);
 /// A campaign that nobody asked about for so long spends nothing.
 const FORGET_RATE_AFTER: Duration = Duration::from_secs(15);
 
+/// From this chance of a charge on, whole prices are taken.
+const MOSTLY_CHARGED: f64 = 0.5;
+
 /// A slice of ours that is open.
 #[derive(Debug)]
 pub(super) struct Owned {
     pub(super) key: SliceKey,
-    entity: Arc<Entity>,
+    pub(super) entity: Arc<Entity>,
     amount_micros: i64,
     /// What was given back to it, as far as we have read.
     freed_micros: i64,
-    expires_at_micros: i64,
+    pub(super) expires_at_micros: i64,
     /// What was left when it was last looked at, and since when nothing changed (clock).
-    seen_left: i64,
-    unused_since_micros: i64,
+    pub(super) seen_left: i64,
+    pub(super) unused_since_micros: i64,
+    /// What is in flight of it, when it is an expected one.
+    pub(super) pool: Option<Pool>,
+    /// An expected one that is not admitted with: it keeps what is in flight.
+    pub(super) rests: bool,
 }
 
 /// A slice of ours that is over, until its last report is written.
@@ -45,17 +56,21 @@ struct Over {
 
 /// How a campaign spends.
 #[derive(Debug)]
-struct Seat {
+pub(super) struct Seat {
     entity: Arc<Entity>,
     measured_at: Instant,
     demand: Demand,
-    /// Micro-units a second of real time.
-    rate: f64,
+    /// Of it, what was expected to be charged.
+    expected: u64,
+    /// What of each price was expected to be charged lately.
+    pub(super) chance: f64,
+    /// Micro-units a second of real time: prices, or expected charges where slices go by them.
+    pub(super) rate: f64,
     /// The last prices that found too little.
-    unmet: Option<Unmet>,
+    pub(super) unmet: Option<Unmet>,
     /// After a refusal of prices from the second on, not before the first.
     put_off: Option<(Instant, i64)>,
-    current: Option<i64>,
+    pub(super) current: Option<i64>,
 }
 
 /// What billing last said about an account.
@@ -126,9 +141,9 @@ impl Purse {
 /// All of it.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    owned: HashMap<(i64, i64), Owned>,
+    pub(super) owned: HashMap<(i64, i64), Owned>,
     over: HashMap<(i64, i64), Over>,
-    seats: HashMap<(i64, i64), Seat>,
+    pub(super) seats: HashMap<(i64, i64), Seat>,
     pub(super) purses: HashMap<i64, Purse>,
     pub(super) renewals: Vec<Arc<Entity>>,
 }
@@ -137,7 +152,14 @@ pub(super) struct Memory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Question {
     /// Ask for this.
-    Ask(Need),
+    Ask {
+        /// How it is to be met.
+        form: Form,
+        /// What a new slice should have.
+        need: Need,
+        /// The smallest price that would be of use.
+        least_price_micros: i64,
+    },
     /// It was refused a moment ago, or nobody wants anything.
     Wait,
 }
@@ -148,6 +170,7 @@ impl Memory {
         &mut self,
         entity: &Arc<Entity>,
         slice_spend: Duration,
+        day: Day,
         now: Instant,
     ) -> Question {
         let key = (entity.account_no, entity.campaign_no);
@@ -159,15 +182,25 @@ impl Memory {
         if seat.put_off.is_some_and(|(until, least)| now < until && wanted >= least) {
             return Question::Wait;
         }
-        let Some(unmet) = seat.unmet else {
-            // Only a slice that runs low: one more of the usual admissions.
-            return match seat.usual_price() {
-                Some(price) => Question::Ask(seat.need(price, price, slice_spend)),
-                None => Question::Wait,
-            };
+        if let Some(unmet) = &seat.unmet {
+            purse.asked_for(unmet);
+        }
+        // Only a slice that runs low: one more of the usual admissions.
+        let Some(unmet) = seat.unmet.or_else(|| seat.usual()) else { return Question::Wait };
+        let spend_micros = to_micros(seat.rate * slice_spend.as_secs_f64());
+        let least_price_micros = unmet.least_micros;
+        let in_hand = self.in_hand(key, day);
+        let Some(seat) = self.seats.get(&key) else { return Question::Wait };
+        let (form, need) = if in_hand.is_some() || seat.expects() {
+            let need = super::in_flight::first_need(seat, &unmet, spend_micros);
+            let extended =
+                in_hand.map(|owned| Form::Extended(owned.key, owned.need(&unmet, spend_micros)));
+            (extended.unwrap_or(Form::Expected), need)
+        } else {
+            let Unmet { least_micros, most_micros, .. } = unmet;
+            (Form::Whole, Need { least_micros, most_micros, spend_micros })
         };
-        purse.asked_for(&unmet);
-        Question::Ask(seat.need(unmet.least_micros, unmet.most_micros, slice_spend))
+        Question::Ask { form, need, least_price_micros }
     }
 
     /// Opens a granted slice in its entity and closes the one before.
@@ -185,7 +218,7 @@ impl Memory {
         seat.unmet = None;
         seat.put_off = None;
         if let Some(old) = old {
-            self.close((key.account_no, old), left);
+            self.end((key.account_no, old), left);
         }
         let owned = Owned {
             key,
@@ -195,6 +228,8 @@ impl Memory {
             expires_at_micros: terms.expires_at_micros,
             seen_left: terms.amount_micros,
             unused_since_micros: now_micros,
+            pool: None,
+            rests: false,
         };
         self.owned.insert((key.account_no, key.slice_no), owned);
     }
@@ -224,10 +259,24 @@ impl Memory {
     pub(super) fn close_current(&mut self, entity: &Entity) -> bool {
         let key = (entity.account_no, entity.campaign_no);
         let Some(seat) = self.seats.get_mut(&key) else { return false };
-        let Some(slice_no) = seat.current.take() else { return false };
+        let Some(slice_no) = seat.current else { return false };
         let left = entity.close();
-        self.close((entity.account_no, slice_no), left);
+        self.end((entity.account_no, slice_no), left);
         left.is_some_and(|left| left > 0)
+    }
+
+    /// A slice is not in use any more: an expected one rests, any other is over.
+    pub(super) fn end(&mut self, key: (i64, i64), left: Option<i64>) {
+        if self.rest(key, left) {
+            return;
+        }
+        if let Some(owned) = self.owned.get(&key) {
+            let seat = (owned.key.account_no, owned.key.campaign_no);
+            if let Some(seat) = self.seats.get_mut(&seat).filter(|s| s.current == Some(key.1)) {
+                seat.current = None;
+            }
+        }
+        self.close(key, left);
     }
 
     fn close(&mut self, key: (i64, i64), left: Option<i64>) {
@@ -239,11 +288,16 @@ impl Memory {
         self.over.insert(key, Over { report, rest_micros });
     }
 
-    /// Takes in what was read back of a slice. False when it is none of those we know.
-    pub(super) fn read_back(&mut self, key: &SliceKey, freed_micros: i64) -> bool {
+    /// Takes in what was read back of a slice at a moment. False when it is none of those we know.
+    pub(super) fn read_back(&mut self, key: &SliceKey, reading: &Reading, at_micros: i64) -> bool {
         let Some(owned) = self.owned.get_mut(&(key.account_no, key.slice_no)) else {
             return self.knows(key);
         };
+        if owned.pool.is_some() {
+            owned.read_back(reading, at_micros);
+            return true;
+        }
+        let freed_micros = reading.closed_micros.saturating_sub(reading.charged_micros);
         let more = freed_micros.saturating_sub(owned.freed_micros);
         if more > 0 {
             owned.entity.credit(more);
@@ -264,7 +318,7 @@ impl Memory {
         let idle_micros = micros(idle_after);
         let renew_micros = now_micros.saturating_add(micros(renew_ahead));
         let mut ended = Vec::new();
-        for owned in self.owned.values_mut() {
+        for owned in self.owned.values_mut().filter(|owned| !owned.rests) {
             let left = owned.entity.left().unwrap_or(0);
             let used = left < owned.seen_left;
             if used {
@@ -273,7 +327,7 @@ impl Memory {
             owned.seen_left = left;
             let idle = now_micros.saturating_sub(owned.unused_since_micros) >= idle_micros;
             // Nobody can use it here, and while it is open others wait for what it might hold.
-            let used_up = left == 0 && !used;
+            let used_up = left == 0 && !used && owned.pool.is_none();
             if now_micros >= owned.expires_at_micros || idle || used_up {
                 ended.push(Arc::clone(&owned.entity));
             } else if used && renew_micros >= owned.expires_at_micros {
@@ -283,6 +337,7 @@ impl Memory {
         for entity in ended {
             self.close_current(&entity);
         }
+        self.owned.retain(|_, owned| !owned.is_forgotten(now_micros));
     }
 
     /// Every last report that is due, at most `limit`.
@@ -359,6 +414,8 @@ impl Seat {
             // As if the first call had come a second after nothing.
             measured_at: now.checked_sub(Duration::from_secs(1)).unwrap_or(now),
             demand: Demand::default(),
+            expected: 0,
+            chance: 1.0,
             rate: 0.0,
             unmet: None,
             put_off: None,
@@ -374,7 +431,14 @@ impl Seat {
         }
         let before = self.rate;
         let demand = self.entity.demand();
-        let asked = demand.micros.wrapping_sub(self.demand.micros) as f64;
+        let expected = self.entity.offer().offered_micros;
+        let prices = demand.micros.wrapping_sub(self.demand.micros) as f64;
+        let charges = expected.wrapping_sub(self.expected) as f64;
+        if prices > 0.0 {
+            self.chance = (charges / prices).clamp(0.0, 1.0);
+        }
+        self.expected = expected;
+        let asked = if self.expects() { charges } else { prices };
         // Of what is asked for only the admitted share is spent.
         let share = f64::from(self.entity.rate.parts()) / f64::from(Rate::ALL);
         self.rate = rules::smooth(self.rate, asked * share / elapsed.as_secs_f64());
@@ -385,19 +449,33 @@ impl Seat {
         self.rate - before
     }
 
-    fn usual_price(&self) -> Option<i64> {
+    /// The admission that is usual here.
+    fn usual(&self) -> Option<Unmet> {
         let demand = self.entity.demand();
-        i64::try_from(demand.micros.checked_div(demand.count)?).ok().filter(|price| *price > 0)
+        let price = i64::try_from(demand.micros.checked_div(demand.count)?).ok()?;
+        let expected = to_micros(price as f64 * self.chance).clamp(1, price.max(1));
+        (price > 0).then_some(Unmet {
+            least_micros: price,
+            most_micros: price,
+            least_expected_micros: expected,
+            most_expected_micros: expected,
+        })
     }
 
-    fn need(&self, least_micros: i64, most_micros: i64, slice_spend: Duration) -> Need {
-        let spend_micros = to_micros(self.rate * slice_spend.as_secs_f64());
-        Need { least_micros, most_micros, spend_micros }
+    /// Whether its next slice should go by what admissions are expected to cost: where most of them
+    /// are charged it would keep back more than whole prices do.
+    pub(super) fn expects(&self) -> bool {
+        self.entity.expects() && self.chance < MOSTLY_CHARGED
+    }
+
+    /// The price that is usual here.
+    pub(super) fn usual_price(&self) -> Option<i64> {
+        self.usual().map(|usual| usual.most_micros)
     }
 }
 
 /// A rate's product is an estimate: it is cut to what fits.
-fn to_micros(amount: f64) -> i64 {
+pub(super) fn to_micros(amount: f64) -> i64 {
     amount.clamp(0.0, 1e15) as i64
 }
 

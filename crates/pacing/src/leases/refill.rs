@@ -9,7 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::Leases;
-use super::grant::{self, Answer, Answers, Ask, Frame, Stop};
+use super::grant::{self, Answer, Answers, Ask, Form, Frame, Stop};
+use super::in_flight::Granted;
 use super::owner::{Memory, Question, Verdict, micros};
 use super::reached::Stopped;
 use super::rules::Bound;
@@ -35,10 +36,13 @@ impl Leases {
             let mut seen = HashSet::new();
             called.retain(|entity| seen.insert(entity.seat));
             let (spend, now) = (self.settings.slice_spend.get(), Instant::now());
+            let day = Day::of(self.clock.now());
             let mut asks = Vec::with_capacity(called.len());
             for entity in called {
-                if let Question::Ask(need) = memory.question(&entity, spend, now) {
-                    asks.push(Ask { entity, need });
+                if let Question::Ask { form, need, least_price_micros } =
+                    memory.question(&entity, spend, day, now)
+                {
+                    asks.push(Ask { entity, form, need, least_price_micros });
                 }
             }
             asks
@@ -88,7 +92,7 @@ impl Leases {
         for (ask, answer) in asks.iter().zip(answers) {
             let entity = &ask.entity;
             match answer {
-                Answer::Granted { slice_no, hold_no, amount_micros, then, limited } => {
+                Answer::Granted { slice_no, hold_no, amount_micros, then, extended, limited } => {
                     // Before its first tick a budget is not to be burnt.
                     if limited && entity.rate.start(self.first_rate_parts) {
                         self.newcomers.notify_one();
@@ -101,12 +105,20 @@ impl Leases {
                         day: frame.day,
                     };
                     let terms = terms(&frame, monotonic_micros, slice_no, amount_micros, ask);
-                    memory.install(key, entity, &terms, now.timestamp_micros());
+                    let granted = Granted {
+                        key,
+                        terms: &terms,
+                        form: ask.form,
+                        extended,
+                        now_micros: now.timestamp_micros(),
+                        forget_at_micros: frame.resolves_at.timestamp_micros(),
+                    };
+                    memory.open(entity, &granted);
                     // After the slice, so that nobody is refused what has just come. While there is
                     // more in our own hands, the last word is not spoken.
                     let then = then.filter(|_| memory.unreported(entity.account_no) == 0);
                     let verdict = verdict_of(&memory, entity);
-                    let least = ask.need.least_micros;
+                    let least = ask.least_price_micros;
                     let refusal = then.and_then(|stop| self.refusal(&frame, &stop, verdict, least));
                     entity.refuse(refusal);
                 }
@@ -124,7 +136,7 @@ impl Leases {
     }
 
     fn refuse(&self, memory: &mut Memory, frame: &Frame, ask: &Ask, stop: &Stop) {
-        let (entity, least_micros) = (&ask.entity, ask.need.least_micros);
+        let (entity, least_micros) = (&ask.entity, ask.least_price_micros);
         if let Bound::Limit { level, by_week, limit_micros, used_micros, may_come_back: false } =
             stop.bound
         {
@@ -238,6 +250,7 @@ fn terms(
         // A thousandth less, for clocks that run at different speeds (G4).
         deadline_monotonic_micros: monotonic_micros.saturating_add(lasts - lasts / 1_000),
         low_water_micros: (amount_micros / 2).max(ask.need.most_micros.min(amount_micros)),
+        largest_micros: 0,
     }
 }
 
@@ -257,8 +270,15 @@ fn funds_reason(verdict: Verdict) -> Option<Reason> {
 /// Whether what is missing is in our own hands: in the entity's slice, which does not do and is
 /// then closed, or in slices that are over and still to be reported.
 fn may_help_itself(memory: &mut Memory, ask: &Ask, stop: &Stop) -> bool {
-    let least = ask.need.least_micros;
-    let own = ask.entity.left().filter(|left| *left < least).unwrap_or(0);
+    // An expected slice is not closed for the sake of another: what is left of it is no money.
+    let (least, own) = match ask.form {
+        Form::Whole => {
+            let least = ask.need.least_micros;
+            (least, ask.entity.left().filter(|left| *left < least).unwrap_or(0))
+        }
+        Form::Expected => (ask.need.least_micros, 0),
+        Form::Extended(_, need) => (need.least_micros, 0),
+    };
     let over = memory.unreported(ask.entity.account_no);
     let remaining = match stop.bound {
         Bound::Limit { limit_micros, used_micros, .. } => limit_micros.saturating_sub(used_micros),
@@ -281,7 +301,9 @@ fn give_up_useless(memory: &mut Memory, ask: &Ask, stop: &Stop) -> bool {
         Bound::Limit { .. } | Bound::Elsewhere { .. } => true,
         Bound::Funds => false,
     };
-    let useless = ask.entity.left().is_some_and(|left| left < ask.need.least_micros);
+    // An expected slice keeps what is in flight whether it admits or not.
+    let whole = ask.form == Form::Whole;
+    let useless = whole && ask.entity.left().is_some_and(|left| left < ask.need.least_micros);
     if shared && useless {
         memory.close_current(&ask.entity);
     }

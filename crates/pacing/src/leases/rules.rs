@@ -39,6 +39,8 @@ pub(super) struct Room {
     pub(super) charged_micros: i64,
     /// What is reserved today, by anybody.
     pub(super) reserved_micros: i64,
+    /// What came late in this hour of the last four weeks, at most.
+    pub(super) late_micros: i64,
 }
 
 impl Room {
@@ -47,9 +49,13 @@ impl Room {
         self.charged_micros.saturating_add(self.reserved_micros)
     }
 
-    /// What may still be reserved.
+    /// What may still be reserved. From nine tenths of the limit on so much is kept back as late
+    /// charges may still come: 99 hundredths of the hours of four weeks are all of them.
     fn remaining(&self) -> i64 {
-        self.limit_micros.map_or(i64::MAX, |limit| limit.saturating_sub(self.used_micros()).max(0))
+        let Some(limit) = self.limit_micros else { return i64::MAX };
+        let near = i128::from(self.charged_micros) * 10 > i128::from(limit) * 9;
+        let kept_back = if near { self.late_micros } else { 0 };
+        limit.saturating_sub(self.used_micros()).saturating_sub(kept_back).max(0)
     }
 }
 
@@ -241,12 +247,19 @@ pub(super) struct Books {
     pub(super) charged_micros: i64,
     /// The reservations that were settled or cancelled.
     pub(super) closed_micros: i64,
+    /// Admissions take what they are expected to cost: charges may come to more than the amount.
+    pub(super) is_expected: bool,
+    /// What admissions had taken that were settled or cancelled in time.
+    pub(super) ended_micros: i64,
 }
 
 impl Books {
     /// What it keeps reserved in its headroom rows and its hold.
     pub(super) fn reserved_micros(&self) -> i64 {
         match self.state {
+            SliceState::Open | SliceState::Final { .. } if self.is_expected => {
+                (self.amount_micros - self.charged_micros).max(0)
+            }
             SliceState::Open => self.amount_micros - self.charged_micros,
             SliceState::Final { taken_micros } => taken_micros - self.closed_micros,
             SliceState::Resolved => 0,
@@ -259,6 +272,16 @@ impl Books {
         self.closed_micros - self.charged_micros
     }
 
+    /// The owner needs no more of an open slice than so much. `None` when it has no more.
+    pub(super) fn shrink(self, amount_micros: i64) -> Option<(Books, i64)> {
+        let open = self.is_expected && self.state == SliceState::Open;
+        if !open || amount_micros >= self.amount_micros {
+            return None;
+        }
+        let after = Books { amount_micros: amount_micros.max(1), ..self };
+        Some((after, self.reserved_micros() - after.reserved_micros()))
+    }
+
     /// The owner reports what was taken in all. `None` when that is no news: it was reported or
     /// resolved before. Gives the books after it and what returns to the rooms.
     pub(super) fn finalise(self, taken_micros: i64) -> Option<(Books, i64)> {
@@ -266,7 +289,11 @@ impl Books {
             SliceState::Open => {
                 // Everything closed was taken, whatever a report says.
                 let taken_micros = taken_micros.max(self.closed_micros);
-                let after = Books { state: SliceState::Final { taken_micros }, ..self };
+                // An expected slice is reported only when nobody took from it.
+                let amount_micros =
+                    if self.is_expected { self.charged_micros.max(1) } else { self.amount_micros };
+                let state = SliceState::Final { taken_micros };
+                let after = Books { state, amount_micros, ..self };
                 Some((after, self.reserved_micros() - after.reserved_micros()))
             }
             SliceState::Final { .. } | SliceState::Resolved => None,

@@ -6,8 +6,13 @@ use proptest::prelude::*;
 use super::rules::*;
 use crate::admission::{Level, Reason};
 
-const FREE: Room =
-    Room { limit_micros: None, by_week: false, charged_micros: 0, reserved_micros: 0 };
+const FREE: Room = Room {
+    limit_micros: None,
+    by_week: false,
+    charged_micros: 0,
+    reserved_micros: 0,
+    late_micros: 0,
+};
 
 fn room(limit: i64, charged: i64, reserved: i64) -> Room {
     Room {
@@ -15,6 +20,7 @@ fn room(limit: i64, charged: i64, reserved: i64) -> Room {
         by_week: false,
         charged_micros: charged,
         reserved_micros: reserved,
+        late_micros: 0,
     }
 }
 
@@ -163,6 +169,62 @@ fn old_holds_are_used_up_first() {
     }
 }
 
+const UNTOUCHED: Books = Books {
+    state: SliceState::Open,
+    amount_micros: 100,
+    charged_micros: 0,
+    closed_micros: 0,
+    is_expected: false,
+    ended_micros: 0,
+};
+
+/// Charges may come to more than an expected slice has: it never gives back what it has not.
+#[test]
+fn what_an_expected_slice_keeps_reserved() {
+    let open = Books { is_expected: true, charged_micros: 20, closed_micros: 900, ..UNTOUCHED };
+    assert_eq!(open.reserved_micros(), 80);
+    let (smaller, returned) = open.shrink(50).unwrap();
+    assert_eq!((smaller.reserved_micros(), returned), (30, 50));
+    assert_eq!(smaller.shrink(50), None, "a second time is no news");
+    let (none, returned) = open.shrink(10).unwrap();
+    assert_eq!((none.reserved_micros(), returned), (0, 80), "charged beyond what was kept");
+    assert_eq!(open.resolve().unwrap().1, 80);
+    let over = Books { charged_micros: 130, ..open };
+    assert_eq!((over.reserved_micros(), over.resolve().unwrap().1), (0, 0));
+    assert_eq!(Books { is_expected: false, ..open }.shrink(50), None);
+    let (unused, returned) = Books { is_expected: true, ..UNTOUCHED }.finalise(0).unwrap();
+    assert_eq!((unused.reserved_micros(), returned), (1, 99));
+}
+
+/// Section 5: late charges of the hour are kept back once nine tenths are spent, and not before: a
+/// slice is half of what remains.
+#[test]
+fn what_may_come_late_is_kept_back_near_the_limit() {
+    let late = |charged| Room { late_micros: 40, ..room(1_000, charged, 0) };
+    for (charged, expected) in [(900, 50), (901, 29), (950, 5), (955, 2)] {
+        let holds = hold(10_000);
+        let situation = Situation {
+            campaign: late(charged),
+            account: FREE,
+            holds: &holds,
+            replicas: 1,
+            elsewhere_until: None,
+        };
+        assert_eq!(granted(cut(&need(1, 10_000), &situation)), expected, "{charged} charged");
+    }
+    let full = Situation {
+        campaign: late(960),
+        account: FREE,
+        holds: &hold(10_000),
+        replicas: 1,
+        elsewhere_until: None,
+    };
+    let Cut::Refused(bound) = cut(&need(1, 10), &full) else { panic!("refused") };
+    let expected = (Some(Reason::CampaignDayLimit), true);
+    let comes_back = matches!(bound, Bound::Limit { may_come_back: true, .. });
+    assert_eq!((bound.reason(), comes_back), expected, "the limit is not reached yet");
+}
+
 #[test]
 fn what_a_slice_keeps_reserved() {
     let open = Books {
@@ -170,6 +232,7 @@ fn what_a_slice_keeps_reserved() {
         amount_micros: 100,
         charged_micros: 20,
         closed_micros: 30,
+        ..UNTOUCHED
     };
     assert_eq!((open.reserved_micros(), open.freed_micros()), (80, 10));
     let (reported, returned) = open.finalise(50).unwrap();
@@ -208,6 +271,7 @@ fn any_room() -> impl Strategy<Value = Room> {
             by_week,
             charged_micros,
             reserved_micros,
+            late_micros: 0,
         },
     )
 }
@@ -266,7 +330,7 @@ proptest! {
         takes in proptest::collection::vec((1..50i64, 0..=100i64, any::<bool>()), 0..40),
         reports: bool,
     ) {
-        let mut books = Books { state: SliceState::Open, amount_micros: amount, charged_micros: 0, closed_micros: 0 };
+        let mut books = Books { amount_micros: amount, ..UNTOUCHED };
         let (mut left, mut taken, mut freed, mut returned) = (amount, 0, 0, 0);
         let mut pending = Vec::new();
         let close = |books: &mut Books, returned: &mut i64, reserved: i64, price: i64| {

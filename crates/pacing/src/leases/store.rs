@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use adspend_common::db::{self, Client, Row, Tx};
-use adspend_common::time::Day;
-use chrono::{DateTime, Utc};
+use adspend_common::time::{Day, MSK};
+use chrono::{DateTime, Timelike, Utc};
 use uuid::Uuid;
 
 use super::rules::{Books, SliceState};
@@ -77,12 +77,16 @@ pub(super) async fn lock_headroom(
     rows.iter().map(used_from_row).collect()
 }
 
-fn used_from_row(row: &Row) -> Result<(RoomKey, Used), db::Error> {
-    let entity = Entity {
+fn entity_from_row(row: &Row) -> Result<Entity, db::Error> {
+    Ok(Entity {
         account_no: crate::accounts::AccountNo(row.try_get("account_no")?),
         level: row.try_get("level")?,
         entity_no: row.try_get("entity_no")?,
-    };
+    })
+}
+
+fn used_from_row(row: &Row) -> Result<(RoomKey, Used), db::Error> {
+    let entity = entity_from_row(row)?;
     let used = Used {
         charged_micros: row.try_get("charged_micros")?,
         reserved_micros: row.try_get("reserved_micros")?,
@@ -111,6 +115,35 @@ pub(super) async fn lock_usable_holds(
         });
     }
     Ok(holds)
+}
+
+const LATE_HOURS: &str = "-- leases.late_hours
+SELECT l.account_no, l.level, l.entity_no, max(l.late_micros) AS late_micros
+FROM late_hour l
+JOIN UNNEST($1::bigint[], $2::smallint[], $3::bigint[]) AS k (account_no, level, entity_no)
+    USING (account_no, level, entity_no)
+WHERE l.hour = $4 AND l.day BETWEEN $5 AND $6
+GROUP BY l.account_no, l.level, l.entity_no";
+
+/// For how many days late charges count.
+const LATE_DAYS: i32 = 28;
+
+/// What came late in this hour of the day, at most, on the days before this one.
+pub(super) async fn late_hours(
+    tx: &Tx<'_>,
+    keys: &[RoomKey],
+    now: DateTime<Utc>,
+) -> Result<HashMap<Entity, i64>, db::Error> {
+    let RoomColumns { accounts, levels, entities, .. } = RoomColumns::of(keys.iter());
+    let hour = i16::try_from(now.with_timezone(&MSK).hour()).unwrap_or(0);
+    let today = Day::of(now);
+    let rows = tx
+        .query(
+            LATE_HOURS,
+            &[&accounts, &levels, &entities, &hour, &today.plus_days(-LATE_DAYS), &today.prev()],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((entity_from_row(row)?, row.try_get("late_micros")?))).collect()
 }
 
 const ELSEWHERE: &str = "-- leases.elsewhere
@@ -143,6 +176,7 @@ pub(super) struct NewSlice {
     pub(super) campaign_no: i64,
     pub(super) hold_no: i64,
     pub(super) amount_micros: i64,
+    pub(super) is_expected: bool,
 }
 
 /// What all slices of one grant share.
@@ -156,10 +190,11 @@ pub(super) struct Terms {
 }
 
 const INSERT_SLICES: &str = "-- leases.insert_slices
-INSERT INTO slice (account_no, campaign_no, hold_no, amount_micros, replica, day, granted_at, expires_at, resolves_at)
-SELECT account_no, campaign_no, hold_no, amount_micros, $5, $6, $7, $8, $9
-FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-    AS s (account_no, campaign_no, hold_no, amount_micros)
+INSERT INTO slice (account_no, campaign_no, hold_no, amount_micros, replica, day, granted_at, expires_at,
+    resolves_at, is_expected)
+SELECT account_no, campaign_no, hold_no, amount_micros, $5, $6, $7, $8, $9, is_expected
+FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $10::boolean[])
+    AS s (account_no, campaign_no, hold_no, amount_micros, is_expected)
 RETURNING account_no, campaign_no, slice_no";
 
 /// Writes slices; at most one of a campaign. Gives their numbers by campaign.
@@ -172,6 +207,7 @@ pub(super) async fn insert_slices(
     let campaigns: Vec<i64> = slices.iter().map(|slice| slice.campaign_no).collect();
     let holds: Vec<i64> = slices.iter().map(|slice| slice.hold_no).collect();
     let amounts: Vec<i64> = slices.iter().map(|slice| slice.amount_micros).collect();
+    let expected: Vec<bool> = slices.iter().map(|slice| slice.is_expected).collect();
     let Terms { replica, day, granted_at, expires_at, resolves_at } = terms;
     let rows = tx
         .query(
@@ -186,10 +222,36 @@ pub(super) async fn insert_slices(
                 granted_at,
                 expires_at,
                 resolves_at,
+                &expected,
             ],
         )
         .await?;
     rows.iter().map(|row| Ok((campaign_from_row(row)?, row.try_get("slice_no")?))).collect()
+}
+
+const EXTEND_SLICES: &str = "-- leases.extend_slices
+UPDATE slice s
+SET amount_micros = s.amount_micros + e.more_micros, expires_at = GREATEST(s.expires_at, $4),
+    resolves_at = GREATEST(s.resolves_at, $5)
+FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS e (account_no, slice_no, more_micros)
+WHERE s.account_no = e.account_no AND s.slice_no = e.slice_no AND s.state = 1";
+
+/// Enlarges locked open slices by so much, and moves their end.
+pub(super) async fn extend_slices(
+    tx: &Tx<'_>,
+    slices: &[(SliceKey, i64)],
+    terms: &Terms,
+) -> Result<(), db::Error> {
+    if slices.is_empty() {
+        return Ok(());
+    }
+    let accounts: Vec<i64> = slices.iter().map(|(key, _)| key.account_no).collect();
+    let numbers: Vec<i64> = slices.iter().map(|(key, _)| key.slice_no).collect();
+    let more: Vec<i64> = slices.iter().map(|(_, more)| *more).collect();
+    let params: [&(dyn db::ToSql + Sync); 5] =
+        [&accounts, &numbers, &more, &terms.expires_at, &terms.resolves_at];
+    let touched = tx.execute(EXTEND_SLICES, &params).await?;
+    all_touched(touched, slices.len(), "leases.extend_slices")
 }
 
 const MOVE_HEADROOM: &str = "-- leases.move_headroom
@@ -270,16 +332,37 @@ fn key_from_row(row: &Row) -> Result<SliceKey, db::Error> {
 }
 
 const OWN_SLICES: &str = "-- leases.own_slices
-SELECT account_no, slice_no, campaign_no, hold_no, day, closed_micros - charged_micros AS freed_micros
-FROM slice WHERE replica = $1 AND state = 1";
+SELECT account_no, slice_no, campaign_no, hold_no, day, amount_micros, charged_micros, closed_micros,
+    ended_micros
+FROM slice WHERE replica = $1 AND state = 1 AND (NOT is_expected OR expires_at > $2)";
 
-/// The open slices of a replica and what each has to take back in all.
+/// What the books say of a slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reading {
+    pub(super) amount_micros: i64,
+    pub(super) charged_micros: i64,
+    pub(super) closed_micros: i64,
+    pub(super) ended_micros: i64,
+}
+
+/// The open slices of a replica; of expected ones those that were in use after a moment, for the
+/// others have nothing to take back before they are extended.
 pub(super) async fn own_slices(
     client: &Client,
     replica: Uuid,
-) -> Result<Vec<(SliceKey, i64)>, db::Error> {
-    let rows = client.query(OWN_SLICES, &[&replica]).await?;
-    rows.iter().map(|row| Ok((key_from_row(row)?, row.try_get("freed_micros")?))).collect()
+    used_after: DateTime<Utc>,
+) -> Result<Vec<(SliceKey, Reading)>, db::Error> {
+    let rows = client.query(OWN_SLICES, &[&replica, &used_after]).await?;
+    rows.iter().map(|row| Ok((key_from_row(row)?, reading_from_row(row)?))).collect()
+}
+
+fn reading_from_row(row: &Row) -> Result<Reading, db::Error> {
+    Ok(Reading {
+        amount_micros: row.try_get("amount_micros")?,
+        charged_micros: row.try_get("charged_micros")?,
+        closed_micros: row.try_get("closed_micros")?,
+        ended_micros: row.try_get("ended_micros")?,
+    })
 }
 
 const DUE_SLICES: &str = "-- leases.due_slices
@@ -315,13 +398,15 @@ pub(super) async fn lock_holds(
 }
 
 const LOCK_SLICES: &str = "-- leases.lock_slices
-SELECT s.account_no, s.slice_no, s.state, s.amount_micros, s.charged_micros, s.closed_micros, s.taken_micros
+SELECT s.account_no, s.slice_no, s.state, s.amount_micros, s.charged_micros, s.closed_micros, s.taken_micros,
+    s.is_expected, s.ended_micros
 FROM slice s JOIN UNNEST($1::bigint[], $2::bigint[]) AS k (account_no, slice_no) USING (account_no, slice_no)
 ORDER BY s.account_no, s.slice_no
 FOR NO KEY UPDATE OF s";
 
 const LOCK_FREE_SLICES: &str = "-- leases.lock_free_slices
-SELECT s.account_no, s.slice_no, s.state, s.amount_micros, s.charged_micros, s.closed_micros, s.taken_micros
+SELECT s.account_no, s.slice_no, s.state, s.amount_micros, s.charged_micros, s.closed_micros, s.taken_micros,
+    s.is_expected, s.ended_micros
 FROM slice s JOIN UNNEST($1::bigint[], $2::bigint[]) AS k (account_no, slice_no) USING (account_no, slice_no)
 ORDER BY s.account_no, s.slice_no
 FOR NO KEY UPDATE OF s SKIP LOCKED";
@@ -363,17 +448,20 @@ fn books_from_row(row: &Row) -> Result<((i64, i64), Books), db::Error> {
         amount_micros: row.try_get("amount_micros")?,
         charged_micros: row.try_get("charged_micros")?,
         closed_micros: row.try_get("closed_micros")?,
+        is_expected: row.try_get("is_expected")?,
+        ended_micros: row.try_get("ended_micros")?,
     };
     Ok(((row.try_get("account_no")?, row.try_get("slice_no")?), books))
 }
 
 const CLOSE_SLICES: &str = "-- leases.close_slices
 UPDATE slice s
-SET state = c.state, taken_micros = COALESCE(c.taken_micros, s.taken_micros)
-FROM UNNEST($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[]) AS c (account_no, slice_no, state, taken_micros)
+SET state = c.state, taken_micros = COALESCE(c.taken_micros, s.taken_micros), amount_micros = c.amount_micros
+FROM UNNEST($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bigint[])
+    AS c (account_no, slice_no, state, taken_micros, amount_micros)
 WHERE s.account_no = c.account_no AND s.slice_no = c.slice_no";
 
-/// Moves locked slices on to final or resolved.
+/// Moves locked slices on: to final, to resolved, or to a smaller amount.
 pub(super) async fn close_slices(
     tx: &Tx<'_>,
     closed: &[(SliceKey, Books)],
@@ -382,7 +470,9 @@ pub(super) async fn close_slices(
     let slices: Vec<i64> = closed.iter().map(|(key, _)| key.slice_no).collect();
     let states: Vec<i16> = closed.iter().map(|(_, books)| state_number(books.state)).collect();
     let taken: Vec<Option<i64>> = closed.iter().map(|(_, books)| taken(books.state)).collect();
-    let touched = tx.execute(CLOSE_SLICES, &[&accounts, &slices, &states, &taken]).await?;
+    let amounts: Vec<i64> = closed.iter().map(|(_, books)| books.amount_micros).collect();
+    let touched =
+        tx.execute(CLOSE_SLICES, &[&accounts, &slices, &states, &taken, &amounts]).await?;
     all_touched(touched, closed.len(), "leases.close_slices")
 }
 

@@ -59,6 +59,7 @@ pub(super) fn release(admission: &Admission, rows: &[Totals], readings: &mut Vec
                 entity.rate.set(Rate::ALL);
                 entity.rate.set_few(false);
                 entity.set_chance(chance_ppm(row));
+                entity.set_caution(row.kappa);
             }
         }
         if row.applied.is_some_and(|applied| applied.parts != Rate::ALL) {
@@ -217,6 +218,7 @@ impl AccountState {
             campaign.entity.rate.set_few(throttle.is_few);
             campaign.entity.rate.set(throttle.parts);
             campaign.entity.set_chance(chance_ppm(row));
+            campaign.entity.set_caution(row.kappa);
         }
     }
 }

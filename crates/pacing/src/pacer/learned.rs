@@ -1,7 +1,7 @@
 //! Forecasts out of the stored days of demand.
 //!
 //! A campaign leans on the shape of its account, an account on that of the platform, the platform
-//! on a flat one. Histories are read, turned into forecasts and dropped: five weeks of slots are
+//! on a typical day's. Histories are read, turned into forecasts and dropped: five weeks of slots are
 //! 80 KB a campaign, the forecast is 5.
 
 use std::collections::HashMap;
@@ -65,12 +65,12 @@ pub(super) async fn load(
     Ok(learned)
 }
 
-/// The shape of all demand; flat before there is any.
+/// The shape of all demand; the typical one before there is any.
 pub(crate) async fn platform(tx: &Tx<'_>, day: Day) -> Result<Shape, db::Error> {
     let from = day.week_start().plus_days(-28);
     let mut rows = store::history(tx, &[PLATFORM], from, day).await?;
     let rows = rows.remove(&PLATFORM).unwrap_or_default();
-    Ok(of(&rows, day, &Shape::flat(), Kappa::default()).forecast.shape())
+    Ok(of(&rows, day, &Shape::typical(), Kappa::default()).forecast.shape())
 }
 
 impl Learned {

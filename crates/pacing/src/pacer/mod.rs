@@ -264,8 +264,8 @@ impl Pacer {
         if memory.platform.as_ref().is_none_or(|(of, _)| *of != day) {
             memory.platform = Some((day, learned::platform(&snapshot, day).await?));
         }
-        let flat = Shape::flat();
-        let platform = memory.platform.as_ref().map_or(&flat, |(_, shape)| shape);
+        let typical = Shape::typical();
+        let platform = memory.platform.as_ref().map_or(&typical, |(_, shape)| shape);
         let limits = budgets::states_for(&snapshot, &entities, day).await?;
         let weeks = budgets::weeks_for(&snapshot, &entities, day).await?;
         let mut learned = learned::load(&snapshot, account_nos, day, platform, &kappas).await?;

@@ -189,7 +189,7 @@ impl Paced {
         Totals {
             charged: row.charged_micros as f64,
             in_flight,
-            // The limits count whole prices until their tokens expire.
+            // The limits count margins, leave that is not used, and whole prices.
             margin: (sums.may_return - in_flight).max(0.0),
             offered: sums.offered,
             expected: sums.expected,
@@ -228,7 +228,7 @@ pub(super) struct Seen {
     pub(super) opportunities: f64,
     pub(super) seen_seconds: f64,
     pub(super) lag_seconds: f64,
-    /// Reserved at whole prices for admissions most of which are never charged.
+    /// Reserved where most admissions are never charged.
     pub(super) may_return: f64,
 }
 

@@ -57,7 +57,8 @@ ORDER BY h.account_no, h.hold_no
 FOR NO KEY UPDATE OF h";
 
 const LOCK_SLICES: &str = "-- charges.lock_slices
-SELECT k.position, s.hold_no, s.state, s.cancellations > 0
+SELECT k.position, s.hold_no, s.state, s.cancellations > 0, s.is_expected,
+    GREATEST(s.amount_micros - s.charged_micros, 0)
 FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS k (account_no, slice_no, position)
 JOIN slice s USING (account_no, slice_no)
 ORDER BY s.account_no, s.slice_no
@@ -94,6 +95,10 @@ pub(super) async fn lock(
 
 fn slice_row(row: &Row) -> Result<SliceRow, Error> {
     let books = Books::from_number(row.try_get(2)?).ok_or_else(|| Error::other("unknown state"))?;
+    let books = match (row.try_get(4)?, books) {
+        (true, Books::Open | Books::Final) => Books::Expected { left: row.try_get(5)? },
+        (_, books) => books,
+    };
     Ok(SliceRow { hold_no: row.try_get(1)?, books, has_cancellations: row.try_get(3)? })
 }
 
@@ -119,10 +124,11 @@ UPDATE headroom h
 SET charged_micros = h.charged_micros + g.charged,
     reserved_micros = h.reserved_micros - g.freed,
     late_micros = h.late_micros + g.unreserved,
-    charges = h.charges + g.charges
+    charges = h.charges + g.charges,
+    overdue_micros = h.overdue_micros + g.overdue
 FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::date[],
-        $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
-    AS g (account_no, level, entity_no, day, charged, freed, unreserved, charges)
+        $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
+    AS g (account_no, level, entity_no, day, charged, freed, unreserved, charges, overdue)
 WHERE h.account_no = g.account_no AND h.level = g.level AND h.entity_no = g.entity_no
     AND h.day = g.day";
 
@@ -140,9 +146,10 @@ const UPDATE_SLICES: &str = "-- charges.update_slices
 UPDATE slice s
 SET charged_micros = s.charged_micros + g.charged,
     closed_micros = s.closed_micros + g.closed,
-    cancellations = s.cancellations + g.cancellations
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
-    AS g (account_no, slice_no, charged, closed, cancellations)
+    cancellations = s.cancellations + g.cancellations,
+    ended_micros = s.ended_micros + g.ended
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+    AS g (account_no, slice_no, charged, closed, cancellations, ended)
 WHERE s.account_no = g.account_no AND s.slice_no = g.slice_no";
 
 // A spend that was settled completely begins to wait with this group.
@@ -231,8 +238,9 @@ async fn update_headroom(tx: &Tx<'_>, folded: &Folded) -> Result<(), Error> {
     let freed = column(&folded.headroom, |gain| gain.effect.freed.micros());
     let unreserved = column(&folded.headroom, |gain| gain.effect.unreserved.micros());
     let charges = column(&folded.headroom, |gain| gain.charges);
-    let params: [&(dyn ToSql + Sync); 8] =
-        [accounts, levels, entities, days, &charged, &freed, &unreserved, &charges];
+    let overdue = column(&folded.headroom, |gain| gain.overdue.micros());
+    let params: [&(dyn ToSql + Sync); 9] =
+        [accounts, levels, entities, days, &charged, &freed, &unreserved, &charges, &overdue];
     let touched = tx.execute(UPDATE_HEADROOM, &params).await?;
     expect(touched, folded.headroom.len(), "charges.update_headroom")
 }
@@ -260,7 +268,9 @@ async fn update_slices(tx: &Tx<'_>, folded: &Folded) -> Result<(), Error> {
     let charged = column(&folded.slices, |gain| gain.effect.charged.micros());
     let closed = column(&folded.slices, |gain| gain.effect.closed.micros());
     let cancellations = column(&folded.slices, |gain| gain.cancellations);
-    let params: [&(dyn ToSql + Sync); 5] = [&accounts, &slices, &charged, &closed, &cancellations];
+    let ended = column(&folded.slices, |gain| gain.ended.micros());
+    let params: [&(dyn ToSql + Sync); 6] =
+        [&accounts, &slices, &charged, &closed, &cancellations, &ended];
     let touched = tx.execute(UPDATE_SLICES, &params).await?;
     expect(touched, folded.slices.len(), "charges.update_slices")
 }

@@ -7,6 +7,7 @@ use adspend_common::identity::{Caller, Role};
 use adspend_common::time::Day;
 
 use super::support::{BOOKED, Fixture, LATE, charge, flags, late_conversion, money, replica_with};
+use crate::admission::token::Token;
 use crate::charges::{ChargeId, Error, MAX_BATCH, Refusal, Settings};
 
 const HEADROOM: &str = "SELECT reserved_micros FROM headroom WHERE level = 2";
@@ -49,6 +50,31 @@ async fn a_charge_after_everything_was_freed_is_booked_all_the_same() {
     let late = "SELECT late_micros FROM headroom WHERE level = 1";
     assert_eq!((books.number(HEADROOM).await, books.number(late).await), (0, 100));
     assert_eq!(books.number("SELECT late_micros FROM hold").await, 100);
+    books.assert_books().await;
+}
+
+/// I-6 and section 5: admissions of an expected slice took 2 of it each, and charges are whole. One
+/// that goes beyond its amount is booked, called late, and stands in the late sums.
+#[tokio::test]
+async fn charges_beyond_an_expected_slice_are_booked_and_late() {
+    let books = Fixture::new().await;
+    let shop = books.shop("shop", "shop").await;
+    let campaign = books.campaign(shop, "spring").await;
+    let slice = books.slice(shop, campaign, 1_000).await;
+    books.client().await.execute("UPDATE slice SET is_expected = true", &[]).await.unwrap();
+    let token = |no| Token { expected_micros: 2, ..slice.token(no, 600) };
+    assert_eq!(books.settle_one(charge("c-1", token(0), 600)).await, BOOKED);
+    assert_eq!(books.cancel(token(1)).await.unwrap().released, money(600));
+    assert_eq!(books.number(HEADROOM).await, 400, "a cancellation is the owner's to take back");
+    let both = vec![charge("c-2", token(2), 300), charge("c-3", token(3), 300)];
+    let answers = books.settle(both).await;
+    assert_eq!((flags(&answers[0]), flags(&answers[1])), (BOOKED, LATE), "one is covered");
+    let sums = "SELECT charged_micros FROM headroom WHERE level = 1
+        AND late_micros = 200 AND overdue_micros = 200 AND reserved_micros = 0";
+    assert_eq!(books.number(sums).await, 1_200);
+    let hold = "SELECT charged_micros FROM hold WHERE late_micros = 200 AND reserved_micros = 0";
+    assert_eq!(books.number(hold).await, 1_200);
+    assert_eq!(books.number("SELECT ended_micros FROM slice").await, 8, "four have ended");
     books.assert_books().await;
 }
 

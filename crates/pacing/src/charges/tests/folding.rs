@@ -26,6 +26,7 @@ fn token(slice_no: i64, admission_no: u32) -> Token {
         admission_no,
         day: Day::of(now()),
         reserved_micros: 100,
+        expected_micros: 100,
         expires_at_micros: now().timestamp_micros() + 1,
     }
 }

@@ -59,6 +59,7 @@ impl Slice {
             admission_no,
             day: self.day,
             reserved_micros,
+            expected_micros: reserved_micros,
             expires_at_micros: (self.expires_at + LIFETIME).timestamp_micros(),
         }
     }

@@ -23,6 +23,8 @@ use crate::leases::Stopped;
 const MINUTE: TimeDelta = TimeDelta::minutes(1);
 /// The length of a slot of demand.
 const SLOT: TimeDelta = TimeDelta::minutes(15);
+/// How often late charges are written down, by the hour in which they came.
+const HOUR: TimeDelta = TimeDelta::hours(1);
 /// How often κ is learned (pacing.md, section 1).
 const BLOCK: TimeDelta = TimeDelta::minutes(10);
 /// How often what is old is removed.
@@ -36,8 +38,9 @@ const REPORT_DAYS: i32 = 2;
 const CURVES_KEPT: TimeDelta = TimeDelta::weeks(8);
 const READINGS_KEPT: TimeDelta = TimeDelta::days(14);
 
-/// A chance is learned from at least so many admissions, or charges, of a day.
-const CHANCE_ADMISSIONS: i64 = 500;
+/// A chance is learned from at least so many admissions, or charges, of a day: few, because until
+/// it is known every admission counts as a charge.
+const CHANCE_ADMISSIONS: i64 = 50;
 const CHANCE_CHARGES: i64 = 20;
 
 /// The minute that runs.
@@ -125,6 +128,9 @@ pub(super) async fn minute(
     if crossed(BLOCK) {
         learn(&tx, minute.day).await?;
     }
+    if crossed(HOUR) {
+        store::note_late(&tx, &minute).await?;
+    }
     let today = Day::of(end);
     if Day::of(done_at) != today {
         store::open_day(&tx, today).await?;
@@ -153,7 +159,9 @@ async fn learn(tx: &db::Tx<'_>, day: Day) -> Result<(), db::Error> {
         let enough = block.admitted_count >= CHANCE_ADMISSIONS || block.charges >= CHANCE_CHARGES;
         let chance = match block.payment {
             PaymentModel::PerClick | PaymentModel::PerConversion if enough => {
-                Some((block.charges as f64 / block.admitted_count.max(1) as f64).clamp(1e-6, 1.0))
+                // As if one more had been admitted and charged: of few admissions it is too high.
+                let admitted = (block.admitted_count + 1) as f64;
+                Some(((block.charges + 1) as f64 / admitted).clamp(1e-6, 1.0))
             }
             PaymentModel::PerImpression | PaymentModel::PerClick | PaymentModel::PerConversion => {
                 block.chance

@@ -9,6 +9,9 @@ use crate::calendar::policy::PaymentModel;
 use crate::campaigns::payment_from_number;
 use crate::leases::Stopped;
 
+/// For how many days late charges are remembered.
+const LATE_DAYS: i32 = 28;
+
 /// The one kind of work so far.
 const MINUTES: &str = "minutes";
 
@@ -46,6 +49,8 @@ pub(super) struct Minute {
     hour: DateTime<Utc>,
     /// Its element in the arrays of the hour, from 1.
     element: i32,
+    /// The hour of the day.
+    hour_of_day: i16,
     /// The element of its slot in the arrays of the day, from 1.
     slot: i32,
     /// Only what was reported after this has changed; at the start of an hour all of it.
@@ -58,11 +63,13 @@ impl Minute {
         let local = start.with_timezone(&MSK);
         let minute = i32::try_from(local.minute()).unwrap_or(0);
         let hour = i32::try_from(local.hour()).unwrap_or(0);
+        let hour_of_day = i16::try_from(local.hour()).unwrap_or(0);
         let whole = minute == 0 || Day::of(done_at) != Day::of(start);
         Minute {
             day: Day::of(start),
             hour: start - TimeDelta::minutes(i64::from(minute)),
             element: minute + 1,
+            hour_of_day,
             slot: hour * 4 + minute / 15 + 1,
             since: if whole { DateTime::<Utc>::MIN_UTC } else { done_at - TimeDelta::minutes(1) },
         }
@@ -115,6 +122,33 @@ SET minutes = overlay(p.minutes PLACING substring(EXCLUDED.minutes FROM $3 * 44 
 pub(super) async fn carry_hours(tx: &Tx<'_>, minute: &Minute) -> Result<(), db::Error> {
     let Minute { day, hour, element, .. } = minute;
     tx.execute(CARRY_HOURS, &[day, hour, element, &minute.since()]).await.map(|_| ())
+}
+
+// What came in the hours before is written down already; what is more came in this one.
+const NOTE_LATE: &str = "-- pacer.note_late
+WITH seen AS (
+    SELECT DISTINCT account_no, campaign_no FROM demand_report WHERE day = $1
+), entities AS (
+    SELECT account_no, 1::smallint AS level, campaign_no AS entity_no FROM seen
+    UNION ALL
+    SELECT DISTINCT account_no, 2::smallint, account_no FROM seen
+), before AS (
+    SELECT account_no, level, entity_no, sum(late_micros)::bigint AS late_micros
+    FROM late_hour WHERE day = $1 GROUP BY account_no, level, entity_no
+)
+INSERT INTO late_hour AS l (account_no, level, entity_no, hour, day, late_micros)
+SELECT account_no, level, entity_no, $2, $1, h.overdue_micros - coalesce(b.late_micros, 0)
+FROM entities
+JOIN headroom h USING (account_no, level, entity_no)
+LEFT JOIN before b USING (account_no, level, entity_no)
+WHERE h.day = $1 AND h.overdue_micros > coalesce(b.late_micros, 0)
+ORDER BY account_no, level, entity_no
+ON CONFLICT ON CONSTRAINT late_hour_pkey DO UPDATE
+SET late_micros = l.late_micros + EXCLUDED.late_micros";
+
+/// Writes down what came overdue in the hour of the minute.
+pub(super) async fn note_late(tx: &Tx<'_>, minute: &Minute) -> Result<(), db::Error> {
+    tx.execute(NOTE_LATE, &[&minute.day, &minute.hour_of_day]).await.map(|_| ())
 }
 
 const CARRY_DEMAND: &str = "-- pacer.carry_demand
@@ -351,7 +385,7 @@ pub(super) async fn end_at_midnight(tx: &Tx<'_>, today: Day) -> Result<(), db::E
     tx.execute(END_AT_MIDNIGHT, &[&today]).await.map(|_| ())
 }
 
-const PURGES: [&str; 5] = [
+const PURGES: [&str; 6] = [
     "-- pacer.purge_reports
 DELETE FROM demand_report WHERE day < $1",
     "-- pacer.purge_demand
@@ -362,6 +396,8 @@ DELETE FROM pace_hour WHERE hour < $1",
 DELETE FROM pace_reading WHERE read_at < $1",
     "-- pacer.purge_suspensions
 DELETE FROM suspension WHERE ended_at < $1",
+    "-- pacer.purge_late_hours
+DELETE FROM late_hour WHERE day < $1",
 ];
 
 /// Forgets what is old. An hour's worth at a time, so none of it is long.
@@ -371,11 +407,12 @@ pub(super) async fn purge(
     curves: DateTime<Utc>,
     readings: DateTime<Utc>,
 ) -> Result<(), db::Error> {
-    let [report, demand, curve, reading, suspension] = PURGES;
+    let [report, demand, curve, reading, suspension, late] = PURGES;
     tx.execute(report, &[&today.plus_days(-super::REPORT_DAYS)]).await?;
     tx.execute(demand, &[&today.plus_days(-super::DEMAND_DAYS)]).await?;
     tx.execute(curve, &[&curves]).await?;
     tx.execute(reading, &[&readings]).await?;
     tx.execute(suspension, &[&readings]).await?;
+    tx.execute(late, &[&today.plus_days(-LATE_DAYS)]).await?;
     Ok(())
 }

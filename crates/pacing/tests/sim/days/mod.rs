@@ -1,7 +1,9 @@
 //! Whole days of paced campaigns: replicas with skewed traffic over one database, a clock that the
 //! test moves, charges at once. The pacer, the leases and the charges are the service's own.
 
+mod clicks;
 mod tests;
+mod week;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,6 +52,8 @@ struct Ad {
     /// What all its opportunities of the window would cost.
     demand_micros: f64,
     price_micros: i64,
+    /// What the caller says of the chance of a charge.
+    chance_ppm: Option<u32>,
 }
 
 struct Days {
@@ -66,7 +70,26 @@ struct Days {
     next: u64,
     /// What was spent in all after each step.
     course: Vec<f64>,
+    /// When the campaigns serve, in minutes of the day.
+    window: (i16, i16),
+    /// How admissions become charges; none: all of them, at once.
+    clicks: Option<Clicks>,
+    /// Admissions that were clicked, by when their charges come.
+    clicked: Vec<(DateTime<Utc>, Token)>,
 }
+
+/// Admissions that are charged when they are clicked, if they are.
+#[derive(Debug, Clone, Copy)]
+struct Clicks {
+    /// The chance of a click.
+    chance: f64,
+    /// After how long it comes on average ...
+    seconds: f64,
+    /// ... but for this share, which comes after half an hour.
+    tail: f64,
+}
+
+const TAIL: TimeDelta = TimeDelta::minutes(30);
 
 fn settings() -> leases::Settings {
     leases::Settings {
@@ -83,10 +106,13 @@ fn settings() -> leases::Settings {
 
 impl Days {
     async fn new(seed: u64, account_limit: Option<i64>) -> Days {
+        Days::within((OPENS_MINUTE, CLOSES_MINUTE), seed, account_limit).await
+    }
+
+    async fn within(window: (i16, i16), seed: u64, account_limit: Option<i64>) -> Days {
         let database = TestDatabase::create(&MIGRATIONS).await;
         let day: Day = DAY.parse().unwrap();
-        let (clock, hand) =
-            Clock::manual(day.start() + TimeDelta::minutes(i64::from(OPENS_MINUTE)));
+        let (clock, hand) = Clock::manual(day.start() + TimeDelta::minutes(i64::from(window.0)));
         let bank = Bank::new(clock.clone(), seed);
         {
             let mut bank = bank.lock().unwrap();
@@ -122,6 +148,9 @@ impl Days {
             rng: StdRng::seed_from_u64(seed),
             next: 0,
             course: Vec::new(),
+            window,
+            clicks: None,
+            clicked: Vec::new(),
         }
     }
 
@@ -139,8 +168,8 @@ impl Days {
                     &name,
                     &self.clock.now(),
                     &days,
-                    &vec![OPENS_MINUTE; 7],
-                    &vec![CLOSES_MINUTE; 7],
+                    &vec![self.window.0; 7],
+                    &vec![self.window.1; 7],
                 ],
             )
             .await
@@ -153,6 +182,7 @@ impl Days {
             campaign_no,
             demand_micros: (demand * UNIT) as f64,
             price_micros,
+            chance_ppm: None,
         });
     }
 
@@ -197,15 +227,16 @@ impl Days {
     }
 
     fn closes(&self) -> DateTime<Utc> {
-        Day::of(self.clock.now()).start() + TimeDelta::minutes(i64::from(CLOSES_MINUTE))
+        Day::of(self.clock.now()).start() + TimeDelta::minutes(i64::from(self.window.1))
     }
 
     async fn step(&mut self) {
-        let steps = f64::from((CLOSES_MINUTE - OPENS_MINUTE) * 60) / f64::from(STEP);
+        let steps = f64::from(self.window.1 - self.window.0) * 60.0 / f64::from(STEP);
         let weights: f64 = self.replicas.iter().map(|replica| replica.weight).sum();
         let mut tokens = Vec::new();
         for ad in 0..self.ads.len() {
-            let Ad { name, demand_micros, price_micros, .. } = &self.ads[ad];
+            let Ad { name, demand_micros, price_micros, chance_ppm, .. } = &self.ads[ad];
+            let chance_ppm = *chance_ppm;
             let expected = demand_micros / *price_micros as f64 / steps;
             let (name, price) = (name.clone(), *price_micros);
             let whole = expected.floor() as u64;
@@ -218,13 +249,17 @@ impl Days {
                 });
                 self.next += 1;
                 let id = format!("o-{}", self.next);
-                tokens.extend(self.ask(replica.unwrap_or(0), &id, &name, price).await);
+                let opportunity =
+                    Opportunity { id: &id, campaign: &name, max_price_micros: price, chance_ppm };
+                tokens.extend(self.ask(replica.unwrap_or(0), &opportunity).await);
             }
         }
+        let tokens = self.charged_now(tokens);
         self.settle(tokens).await;
         self.hand.advance(Duration::from_secs(STEP.into()));
         for replica in &self.replicas {
             replica.leases.exchange_once().await.unwrap();
+            replica.leases.resolve_once().await.unwrap();
             replica.leases.treasure_once().await.unwrap();
             replica.leases.refill_once().await.unwrap();
         }
@@ -235,13 +270,32 @@ impl Days {
         self.course.push(spent);
     }
 
-    async fn ask(&self, replica: usize, id: &str, campaign: &str, price: i64) -> Option<Token> {
+    /// Those that are charged in this step: new ones, or older ones whose click has come.
+    fn charged_now(&mut self, tokens: Vec<Token>) -> Vec<Token> {
+        let Some(Clicks { chance, seconds, tail }) = self.clicks else { return tokens };
+        let now = self.clock.now();
+        for token in tokens {
+            if !self.rng.random_bool(chance) {
+                continue;
+            }
+            let after = if self.rng.random_bool(tail) {
+                TAIL
+            } else {
+                let luck: f64 = self.rng.random_range(f64::MIN_POSITIVE..1.0);
+                TimeDelta::milliseconds((-luck.ln() * seconds * 1e3) as i64)
+            };
+            self.clicked.push((now + after, token));
+        }
+        let due = self.clicked.extract_if(.., |(at, _)| *at <= now);
+        due.map(|(_, token)| token).collect()
+    }
+
+    async fn ask(&self, replica: usize, opportunity: &Opportunity<'_>) -> Option<Token> {
         let replica = &self.replicas[replica];
-        let opportunity = Opportunity { id, campaign, max_price_micros: price, chance_ppm: None };
         for asked in [Asked::First, Asked::Again, Asked::Again] {
             let decision = {
                 let view = replica.admission.view();
-                view.admit(&Moment::of(&self.clock), Viewer::All, asked, &opportunity)
+                view.admit(&Moment::of(&self.clock), Viewer::All, asked, opportunity)
             };
             match decision {
                 Decision::Admitted(token) => return Some(token),

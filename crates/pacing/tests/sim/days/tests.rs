@@ -8,7 +8,7 @@ use super::*;
 #[tokio::test]
 async fn replicas_with_skewed_traffic_pace_one_budget_together() {
     let mut alone = None;
-    for replicas in [1, 2, 4] {
+    for replicas in [1, 2, 4, 16] {
         let mut days = Days::new(u64::from(replicas), None).await;
         days.ad("spring", Some(1_500), 6_000, UNIT).await;
         days.start(replicas).await;
@@ -19,7 +19,7 @@ async fn replicas_with_skewed_traffic_pace_one_budget_together() {
         let reserved = days.reserved(1, no).await;
         println!("{replicas} replicas: {spent} spent, {uneven:.4} uneven, {reserved} stranded");
         assert!(spent <= 1_500.0, "{spent} passes the limit");
-        assert!(spent >= 1_500.0 * 0.98, "{spent} of 1 500");
+        assert!(spent >= 1_500.0 * 0.97, "{spent} of 1 500");
         // A first day of two hours: the rate rises from that of an unknown level by a step a tick,
         // and a tick is half a minute here.
         assert!(uneven <= 0.08, "{uneven} with {replicas} replicas");
