@@ -68,6 +68,7 @@ const LINES: &[(&str, Gets)] = &[
     ("CreditService/GetCreditTerms", Answers("effectiveThreshold")),
     // The invoice that was made above is a prepaid one.
     ("CreditService/RepayDeferredInvoice", Refused("FailedPrecondition")),
+    ("InvoiceService/UpdateDeferredInvoice", Refused("FailedPrecondition")),
     ("PromisedPaymentService/GetPromisedPaymentTerms", Answers("")),
     ("PromisedPaymentService/TakePromisedPayment", Answers("PROMISED_PAYMENT_STATE_ACTIVE")),
     ("PromisedPaymentService/GetPromisedPayment", Answers("3000")),

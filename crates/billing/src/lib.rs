@@ -86,6 +86,10 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             name: "0020_repayment_from_balance",
             sql: include_str!("../migrations/0020_repayment_from_balance.sql"),
         },
+        Migration {
+            name: "0021_changed_invoices",
+            sql: include_str!("../migrations/0021_changed_invoices.sql"),
+        },
     ],
 );
 

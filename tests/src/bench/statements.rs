@@ -177,6 +177,7 @@ impl Bank {
                         document_number: number.to_string(),
                         document_date: Some(Date { year: 2026, month: 11, day: 20 }),
                         request_id: format!("r-{number}"),
+                        ..Default::default()
                     };
                     client.record_payment(request).await?;
                     count += 1;

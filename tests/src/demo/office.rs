@@ -185,6 +185,7 @@ impl Office {
             document_number: String::new(),
             document_date: None,
             request_id: request_id.to_owned(),
+            ..Default::default()
         };
         let call = || {
             let (mut client, message) = (self.payments.clone(), message.clone());

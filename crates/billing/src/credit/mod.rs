@@ -18,7 +18,7 @@
 //! Beside `rules.rs` and `store.rs`: `eligibility.rs`, which holds an account's record against R-92, and
 //! `repay.rs`, which repays an invoice from the balance.
 //!
-//! Deliberately not here: payment by card, a change of a deferred invoice's payer or method.
+//! Deliberately not here: charging a card for an invoice; another payer or method for a deferred one (`invoices`).
 
 pub(crate) mod eligibility;
 mod repay;

@@ -201,6 +201,8 @@ fn a_repayment_table() {
         payer_name: String::new(),
         payer_inn: String::new(),
         payer_kpp: String::new(),
+        method: crate::invoices::Method::BankTransfer,
+        repayer: None,
         pay_by: "2027-06-15".parse().unwrap(),
         created_at: noon(),
         paid_at: None,

@@ -20,7 +20,8 @@
 //! the stored bytes are the document; content and a hash alone would not do, for the next version of a font or of
 //! the PDF library makes other bytes, and a document that was sent must never look different.
 //!
-//! An invoice's document has the invoice's id. It is made when it is first listed or asked for, out of the
+//! An invoice's document has the invoice's id; when a deferred invoice gets another payer, a new document with
+//! an id of its own joins the one that was made before. It is made when it is first listed or asked for, out of the
 //! invoice as it was issued, so whoever issues invoices need not know of documents.
 //!
 //! Acts go to the owner of the tenant: what an agency's clients spend is the agency's. Without our requisites in
@@ -130,7 +131,8 @@ impl Document {
     }
 }
 
-fn name(account: &AccountId, id: &Uuid) -> String {
+/// The name of a document of an account.
+pub(crate) fn name(account: &AccountId, id: &Uuid) -> String {
     format!("{}/documents/{id}", account.name())
 }
 
@@ -229,10 +231,14 @@ struct New {
 
 /// An invoice whose document is not made.
 struct Issued {
+    /// Of the document.
     id: Uuid,
+    /// The payer is the account's own.
+    is_own: bool,
     number: String,
     amount: Money,
     currency: Currency,
+    /// Without an address when it is the account's own.
     payer: Party,
     pay_by: Day,
     created_at: DateTime<Utc>,
@@ -243,7 +249,10 @@ impl Issued {
         let day = Day::of(self.created_at);
         let entity = account.legal_entity.as_ref();
         let rate = entity.map_or(0, |entity| vat_permille(&entity.country, day));
-        let address = entity.map(|entity| entity.address.clone()).unwrap_or_default();
+        let address = match self.is_own {
+            true => entity.map(|entity| entity.address.clone()).unwrap_or_default(),
+            false => self.payer.address.clone(),
+        };
         let head = Head {
             number: self.number,
             day,
@@ -277,6 +286,14 @@ async fn make_invoices(
     }
     tx.commit().await?;
     Ok(())
+}
+
+/// The last month of a tenant that an act was made for. Lock the owner's account: months are closed under it.
+pub(crate) async fn last_act(
+    tx: &db::Tx<'_>,
+    tenant: TenantNo,
+) -> Result<Option<Month>, db::Error> {
+    store::last_act(tx, tenant).await
 }
 
 async fn visible(

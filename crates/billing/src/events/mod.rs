@@ -67,6 +67,8 @@ pub(crate) enum Event {
     InvoicePaid(InvoiceFacts),
     InvoiceCancelled(InvoiceFacts),
     InvoiceOverdue(InvoiceFacts),
+    /// Another payer or method.
+    InvoiceUpdated(InvoiceFacts),
     PaymentCredited(PaymentFacts),
     PaymentUnallocated(PaymentFacts),
     PaymentAllocated(PaymentFacts),

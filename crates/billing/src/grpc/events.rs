@@ -126,6 +126,7 @@ fn payload(event: &Event, currency: Currency) -> Payload {
         Event::InvoiceIssued(facts) => Payload::InvoiceIssued(of.invoice(facts)),
         Event::InvoicePaid(facts) => Payload::InvoicePaid(of.invoice(facts)),
         Event::InvoiceCancelled(facts) => Payload::InvoiceCancelled(of.invoice(facts)),
+        Event::InvoiceUpdated(facts) => Payload::InvoiceUpdated(of.invoice(facts)),
         Event::InvoiceOverdue(facts) => Payload::InvoiceOverdue(of.invoice(facts)),
         Event::PaymentCredited(facts) => Payload::PaymentCredited(of.payment(facts)),
         Event::PaymentUnallocated(facts) => Payload::PaymentUnallocated(of.payment(facts)),

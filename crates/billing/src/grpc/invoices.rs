@@ -11,9 +11,10 @@ use adspend_common::{
 use chrono::{DateTime, Utc};
 use tonic::{Request, Response, Status};
 
-use super::{Change, Shared, cut, position, split};
+use super::{Change, Shared, accounts, cut, position, split};
 use crate::{
-    invoices::{self, Asked, Invoice, Standing, Terms},
+    documents,
+    invoices::{self, Asked, Invoice, Method, NewTerms, Standing, Terms},
     payments,
 };
 
@@ -48,6 +49,34 @@ fn decode_cancel(
     Ok((account.into(), invoice, request_id))
 }
 
+/// The method that a caller names; none where it names none.
+pub(super) fn method(named: pb::PaymentMethod) -> Option<Method> {
+    match named {
+        pb::PaymentMethod::Unspecified => None,
+        pb::PaymentMethod::BankTransfer => Some(Method::BankTransfer),
+        pb::PaymentMethod::Card => Some(Method::Card),
+    }
+}
+
+fn decode_update(
+    request: &pb::UpdateDeferredInvoiceRequest,
+) -> Result<(AccountId, ResourceId, NewTerms, RequestId), Refusal> {
+    let mut v = Violations::new();
+    let name = v.path2("name", &request.name, PATH);
+    let payer = match &request.payer {
+        None => Some(None),
+        Some(payer) => v.within("payer", |v| accounts::legal_entity(v, payer)).map(Some),
+    };
+    let named = v.optional_enumeration("method", request.method);
+    if request.payer.is_none() && request.method == 0 {
+        v.add("payer", "is required where there is no method");
+    }
+    let request_id = v.request_id(&request.request_id);
+    let ([account, invoice], payer, named, request_id) = v.all((name, payer, named, request_id))?;
+    let new = NewTerms { payer, method: named.and_then(method) };
+    Ok((account.into(), invoice, new, request_id))
+}
+
 pub(super) fn encode(invoice: &Invoice, now: DateTime<Utc>) -> pb::Invoice {
     let state = match invoice.standing(now) {
         Standing::Issued => pb::InvoiceState::Issued,
@@ -58,6 +87,10 @@ pub(super) fn encode(invoice: &Invoice, now: DateTime<Utc>) -> pb::Invoice {
     let terms = match invoice.terms {
         Terms::Prepaid => pb::InvoiceTerms::Prepaid,
         Terms::Deferred => pb::InvoiceTerms::Deferred,
+    };
+    let method = match invoice.method {
+        Method::BankTransfer => pb::PaymentMethod::BankTransfer,
+        Method::Card => pb::PaymentMethod::Card,
     };
     pb::Invoice {
         name: invoice.name(),
@@ -72,6 +105,9 @@ pub(super) fn encode(invoice: &Invoice, now: DateTime<Utc>) -> pb::Invoice {
         pay_time: invoice.paid_at.map(rpc::timestamp),
         payment: invoice.payment.map(|id| payments::name(&id)).unwrap_or_default(),
         repaid_from_balance: invoice.repayment.is_some(),
+        payer_kpp: invoice.payer_kpp.clone(),
+        method: method.into(),
+        document: documents::name(&invoice.account, &invoice.document()),
     }
 }
 
@@ -87,6 +123,10 @@ fn cancelled(invoice: &Invoice) -> pb::CancelInvoiceResponse {
         invoice: Some(encode(invoice, invoice.created_at)),
         replayed: false,
     }
+}
+
+fn updated((invoice, at): &(Invoice, DateTime<Utc>)) -> pb::UpdateDeferredInvoiceResponse {
+    pb::UpdateDeferredInvoiceResponse { invoice: Some(encode(invoice, *at)), replayed: false }
 }
 
 impl Invoices {
@@ -163,6 +203,20 @@ impl pb::invoice_service_server::InvoiceService for Invoices {
             .change(change, cancelled, |shared, caller, call| async move {
                 let of = (&account, &invoice);
                 invoices::cancel(&shared.pool, shared.now(), &call, &caller, of).await
+            })
+            .await
+    }
+    async fn update_deferred_invoice(
+        &self,
+        request: Request<pb::UpdateDeferredInvoiceRequest>,
+    ) -> Result<Response<pb::UpdateDeferredInvoiceResponse>, Status> {
+        let (caller, message) = split(request);
+        let (account, invoice, new, id) = decode_update(&message)?;
+        let change = Change { method: "UpdateDeferredInvoice", caller, id, message: &message };
+        self.0
+            .change(change, updated, |shared, caller, call| async move {
+                let what = (&account, &invoice, &new);
+                invoices::change(&shared.pool, shared.now(), &call, &caller, what).await
             })
             .await
     }

@@ -46,6 +46,7 @@ pub(crate) const METHODS: MethodTable = &[
     ("/adspend.billing.v1.InvoiceService/GetInvoice", READ),
     ("/adspend.billing.v1.InvoiceService/ListInvoices", READ),
     ("/adspend.billing.v1.InvoiceService/CancelInvoice", OWNER),
+    ("/adspend.billing.v1.InvoiceService/UpdateDeferredInvoice", ADVERTISER),
     ("/adspend.billing.v1.CreditService/GetCreditTerms", READ),
     ("/adspend.billing.v1.CreditService/SetCreditTerms", &[Operator]),
     ("/adspend.billing.v1.CreditService/SetOverdraftThreshold", &[Operator, Advertiser]),

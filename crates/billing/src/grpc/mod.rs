@@ -148,6 +148,7 @@ replayable!(
     UnblockAccountResponse,
     CreateInvoiceResponse,
     CancelInvoiceResponse,
+    UpdateDeferredInvoiceResponse,
     SetCreditTermsResponse,
     SetOverdraftThresholdResponse,
     RepayDeferredInvoiceResponse,

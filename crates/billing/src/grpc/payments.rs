@@ -14,11 +14,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     Change, Shared,
     corrections::MAX_REASON_BYTES,
-    cut, position, split,
+    cut, invoices as decode_invoices, position, split,
     statements::{Answers, Imports},
 };
 use crate::{
-    invoices,
+    invoices::{self, Method},
     payments::{
         self, Allocation, Listed, NewPayment, Payer, Payment, PaymentState,
         refunds::{self, NewRefund},
@@ -69,7 +69,9 @@ fn decode_payer(v: &mut Violations, payer: &pb::Payer) -> Option<Payer> {
     })
 }
 
-fn decode_new(request: &pb::RecordPaymentRequest) -> Result<(NewPayment, RequestId), Refusal> {
+fn decode_new(
+    request: &pb::RecordPaymentRequest,
+) -> Result<(NewPayment, Method, RequestId), Refusal> {
     let mut v = Violations::new();
     let amount = v.kopecks("amount", request.amount.as_ref());
     let payer = v.required("payer", request.payer.as_ref());
@@ -77,11 +79,13 @@ fn decode_new(request: &pb::RecordPaymentRequest) -> Result<(NewPayment, Request
     let purpose = v.text("purpose", &request.purpose, 512);
     let number = v.optional_text("document_number", &request.document_number, 64);
     let day = v.optional_day("document_date", request.document_date.as_ref());
+    let method = v.optional_enumeration("method", request.method);
     let request_id = v.request_id(&request.request_id);
-    let ((amount, currency), payer, purpose, document_number, document_day, request_id) =
-        v.all((amount, payer, purpose, number, day, request_id))?;
+    let ((amount, currency), payer, purpose, document_number, document_day, method, request_id) =
+        v.all((amount, payer, purpose, number, day, method, request_id))?;
+    let method = method.and_then(decode_invoices::method).unwrap_or(Method::BankTransfer);
     let new = NewPayment { amount, currency, payer, purpose, document_number, document_day };
-    Ok((new, request_id))
+    Ok((new, method, request_id))
 }
 
 /// An optional invoice must be one of the account.
@@ -238,11 +242,12 @@ impl pb::payment_service_server::PaymentService for Payments {
         request: Request<pb::RecordPaymentRequest>,
     ) -> Result<Response<pb::RecordPaymentResponse>, Status> {
         let (caller, message) = split(request);
-        let (new, id) = decode_new(&message)?;
+        let (new, method, id) = decode_new(&message)?;
         let change = Change { method: "RecordPayment", caller, id, message: &message };
         self.0
             .change(change, recorded, |shared, _, call| async move {
-                payments::record(&shared.pool, shared.now(), &call, &new).await
+                let new = (&new, method);
+                payments::record(&shared.pool, shared.now(), &call, new).await
             })
             .await
     }

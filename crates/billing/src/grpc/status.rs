@@ -106,6 +106,17 @@ impl From<invoices::Error> for Refusal {
                 R::BelowMinimum { gross, net } => precondition(Reason::AmountBelowMinimum, text)
                     .with("minimum", gross)
                     .with("minimum_without_vat", net),
+                R::NotDeferred => precondition(Reason::InvoiceNotDeferred, text),
+                R::Paid => precondition(Reason::AlreadyPaid, text),
+                R::ActClosed(month) => {
+                    precondition(Reason::ActClosed, text).with("month", month.first())
+                }
+                R::MonthClosed { since } => {
+                    precondition(Reason::MonthClosed, text).with("since", since.to_rfc3339())
+                }
+                R::AboveMaximum(most) => {
+                    precondition(Reason::AmountAboveMaximum, text).with("maximum", most)
+                }
             },
             E::Paid(name) => precondition(Reason::AlreadyPaid, text).about(name),
             E::Cancelled(name) => precondition(Reason::InvoiceCancelled, text).about(name),

@@ -5,8 +5,11 @@
 //! amount includes VAT. The payer is written down at the time of issue. What pays an invoice is decided by
 //! `payments`, and by `credit` when it is repaid from the balance.
 //!
+//! Beside `rules.rs` and `store.rs`: `change.rs`, another payer or method for a deferred invoice.
+//!
 //! Deliberately not here: the PDF.
 
+mod change;
 pub(crate) mod rules;
 pub(crate) mod store;
 
@@ -29,6 +32,7 @@ use crate::{
     uuid_of,
 };
 
+pub(crate) use change::{NewTerms, change};
 pub(crate) use rules::Refusal;
 
 /// Where an invoice stands.
@@ -48,6 +52,14 @@ pub(crate) enum Terms {
     Deferred,
 }
 
+/// How the money of an invoice comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// From a bank account; that of every invoice that was not changed.
+    BankTransfer,
+    Card,
+}
+
 /// Where an invoice stands at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -55,6 +67,14 @@ pub(crate) enum Standing {
     Overdue,
     Paid,
     Cancelled,
+}
+
+/// What an invoice knows of a payer that took the place of the account's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Repayer {
+    pub(crate) address: String,
+    /// The document that names it; those of payers before stay as they are.
+    pub(crate) document: Uuid,
 }
 
 /// An invoice as it is.
@@ -71,6 +91,9 @@ pub(crate) struct Invoice {
     pub(crate) payer_name: String,
     pub(crate) payer_inn: String,
     pub(crate) payer_kpp: String,
+    pub(crate) method: Method,
+    /// What came with another payer; nothing as long as the account's own pays.
+    pub(crate) repayer: Option<Repayer>,
     /// Advice, or the last day of a deferred one.
     pub(crate) pay_by: Day,
     pub(crate) created_at: DateTime<Utc>,
@@ -97,6 +120,11 @@ impl Invoice {
     /// `accounts/{account}/invoices/{invoice}`.
     pub(crate) fn name(&self) -> String {
         name(&self.account, &self.id)
+    }
+
+    /// The document that names its payer: one with its own id, until the payer changes.
+    pub(crate) fn document(&self) -> Uuid {
+        self.repayer.as_ref().map_or(self.id, |repayer| repayer.document)
     }
 
     /// What events say of it.
@@ -229,6 +257,8 @@ pub(crate) async fn issue(
         payer_name: payer.name.clone(),
         payer_inn: payer.inn.clone(),
         payer_kpp: payer.kpp.clone(),
+        method: Method::BankTransfer,
+        repayer: None,
         pay_by,
         created_at: at,
         paid_at: None,

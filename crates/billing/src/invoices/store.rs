@@ -8,7 +8,7 @@ use adspend_common::{
 };
 use uuid::Uuid;
 
-use super::{Invoice, InvoiceState, Terms};
+use super::{Invoice, InvoiceState, Method, Repayer, Terms};
 use crate::{
     accounts::store::Reader,
     ledger::{AccountKey, AccountNo, TenantNo},
@@ -50,8 +50,31 @@ impl Terms {
     }
 }
 
+impl Method {
+    const fn number(self) -> i16 {
+        match self {
+            Method::BankTransfer => 1,
+            Method::Card => 2,
+        }
+    }
+
+    const fn from_number(number: i16) -> Option<Method> {
+        match number {
+            1 => Some(Method::BankTransfer),
+            2 => Some(Method::Card),
+            _ => None,
+        }
+    }
+}
+
 fn invoice(row: &Row) -> Result<Invoice, db::Error> {
-    let unknown = || db::Error::other("an invoice has terms or a state of a newer version");
+    let unknown =
+        || db::Error::other("an invoice has terms, a state or a method of a newer version");
+    let address: Option<String> = row.try_get("payer_address")?;
+    let repayer = match (address, row.try_get("document_id")?) {
+        (Some(address), Some(document)) => Some(Repayer { address, document }),
+        (Some(_) | None, Some(_) | None) => None,
+    };
     Ok(Invoice {
         id: row.try_get("invoice_id")?,
         account: row.try_get("account")?,
@@ -64,6 +87,8 @@ fn invoice(row: &Row) -> Result<Invoice, db::Error> {
         payer_name: row.try_get("payer_name")?,
         payer_inn: row.try_get("payer_inn")?,
         payer_kpp: row.try_get("payer_kpp")?,
+        method: Method::from_number(row.try_get("method")?).ok_or_else(unknown)?,
+        repayer,
         pay_by: row.try_get("pay_by")?,
         created_at: row.try_get("created_at")?,
         paid_at: row.try_get("paid_at")?,
@@ -119,7 +144,7 @@ pub(super) async fn insert(
 const FIND: &str = "-- invoices.find
 SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.terms, i.state,
        i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id,
-       i.repayment_id
+       i.repayment_id, i.method, i.payer_address, i.document_id
 FROM invoice i JOIN account a ON a.tenant_id = i.tenant_id AND a.account_id = i.account_id
 WHERE i.tenant_id = $1 AND i.account_id = $2 AND i.invoice_id = $3";
 
@@ -134,7 +159,7 @@ pub(super) async fn find(
 const LOCK: &str = "-- invoices.lock
 SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.terms, i.state,
        i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id,
-       i.repayment_id
+       i.repayment_id, i.method, i.payer_address, i.document_id
 FROM invoice i JOIN account a ON a.tenant_id = i.tenant_id AND a.account_id = i.account_id
 WHERE i.tenant_id = $1 AND i.account_id = $2 AND i.invoice_id = $3
 FOR NO KEY UPDATE OF i";
@@ -168,7 +193,7 @@ pub(crate) async fn find_numbers(
 const LOCK_ALL: &str = "-- invoices.lock_all
 SELECT i.tenant_id, i.account_id, i.invoice_id, a.name AS account, i.serial, i.number,
        i.amount_micros, i.currency, i.terms, i.state, i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by,
-       i.created_at, i.paid_at, i.payment_id, i.repayment_id
+       i.created_at, i.paid_at, i.payment_id, i.repayment_id, i.method, i.payer_address, i.document_id
 FROM unnest($1::bigint[], $2::bigint[], $3::uuid[]) AS k (tenant_id, account_id, invoice_id)
 JOIN invoice i ON i.tenant_id = k.tenant_id AND i.account_id = k.account_id
      AND i.invoice_id = k.invoice_id
@@ -231,10 +256,42 @@ pub(crate) async fn set_states(
     db::exactly(set, invoices.len(), "invoices.set_states")
 }
 
+const SET_PAYER: &str = "-- invoices.set_payer
+UPDATE invoice SET payer_name = $3, payer_inn = $4, payer_kpp = $5, payer_address = $6, document_id = $7,
+       method = $8
+WHERE tenant_id = $1 AND invoice_id = $2";
+
+/// Writes the payer and the method of a locked invoice.
+pub(super) async fn set_payer(
+    tx: &Tx<'_>,
+    tenant: TenantNo,
+    invoice: &Invoice,
+) -> Result<(), db::Error> {
+    let Invoice { id, payer_name, payer_inn, payer_kpp, method, repayer, .. } = invoice;
+    let address = repayer.as_ref().map(|repayer| repayer.address.as_str());
+    let document = repayer.as_ref().map(|repayer| repayer.document);
+    let set = tx
+        .execute(
+            SET_PAYER,
+            &[
+                &tenant.0,
+                id,
+                payer_name,
+                payer_inn,
+                payer_kpp,
+                &address,
+                &document,
+                &method.number(),
+            ],
+        )
+        .await?;
+    db::exactly_one(set, "invoices.set_payer")
+}
+
 const LIST: &str = "-- invoices.list
 SELECT i.invoice_id, a.name AS account, i.serial, i.number, i.amount_micros, i.currency, i.terms, i.state,
        i.payer_name, i.payer_inn, i.payer_kpp, i.pay_by, i.created_at, i.paid_at, i.payment_id,
-       i.repayment_id
+       i.repayment_id, i.method, i.payer_address, i.document_id
 FROM invoice i JOIN account a ON a.tenant_id = i.tenant_id AND a.account_id = i.account_id
 WHERE i.tenant_id = $1 AND i.account_id = $2 AND i.serial < $3
 ORDER BY i.serial DESC LIMIT $4";

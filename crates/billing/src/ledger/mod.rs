@@ -176,7 +176,7 @@ stored_enum! {
         AutoTopUp = 16,
         /// A deferred invoice issued: deferred → main.
         DeferredIssued = 20,
-        /// A deferred invoice paid: bank or unallocated → deferred.
+        /// A deferred invoice paid: bank, card or unallocated → deferred.
         DeferredPaid = 21,
         /// Unspent money while a deferred invoice is overdue: main → frozen.
         LienTaken = 22,

@@ -25,7 +25,7 @@ use crate::{
     accounts::{self, Account},
     credit,
     events::{self, Event, Subject},
-    invoices::{self, Invoice, InvoiceState, Terms},
+    invoices::{self, Invoice, InvoiceState, Method, Terms},
     ledger::{
         self, AccountKey, AccountNo, Actor, Counter, Kind, Leg, Locked, Place, Posting, TenantNo,
     },
@@ -52,6 +52,7 @@ pub(crate) struct Arrival {
     pub(crate) id: Uuid,
     pub(crate) once: Once,
     pub(crate) sent: NewPayment,
+    pub(crate) method: Method,
 }
 
 /// A payment as it is written, with the numbers of the accounts that it belongs to or points at.
@@ -88,7 +89,7 @@ pub(crate) async fn book(
     }
     let mut serials = store::next_serials(tx, arrivals.len()).await?.into_iter();
     let mut booked = Vec::with_capacity(arrivals.len());
-    for Arrival { id, once, sent } in arrivals {
+    for Arrival { id, once, sent, method } in arrivals {
         let payment = Payment {
             id,
             tenant: TenantNo::PLATFORM,
@@ -103,7 +104,7 @@ pub(crate) async fn book(
             created_at: now,
             credited_at: None,
         };
-        booked.push(scene.take(once, payment)?);
+        booked.push(scene.take(once, payment, method)?);
     }
     let paid = scene.write(tx, now).await?;
     store::insert(tx, &booked).await?;
@@ -183,16 +184,23 @@ impl Scene {
     }
 
     /// Decides on one payment and posts it.
-    fn take(&mut self, once: Once, mut payment: Payment) -> Result<Booked, Error> {
+    fn take(&mut self, once: Once, mut payment: Payment, method: Method) -> Result<Booked, Error> {
+        let (funds, counter) = match method {
+            Method::BankTransfer => (Funds::Fresh, Counter::Bank),
+            Method::Card => (Funds::Card, Counter::Card),
+        };
         let number = rules::invoice_number(&payment.sent.purpose);
         let named = number.and_then(|number| self.invoices.get_mut(&number));
-        let verdict = rules::matches(&payment.sent, named.as_ref().map(|(_, invoice)| invoice));
+        let verdict = {
+            let invoice = named.as_ref().map(|(_, invoice)| invoice);
+            rules::matches((&payment.sent, method), invoice)
+        };
         match (verdict, named) {
             (Ok(()), Some((key, invoice))) => {
                 let key = *key;
                 let account = self.accounts.get(&key).ok_or(Error::Moved)?;
                 let parts = (&mut self.locked, &mut self.debts);
-                credit(parts, once, (&mut payment, account), (Funds::Fresh, invoice.terms))?;
+                credit(parts, once, (&mut payment, account), (funds, invoice.terms))?;
                 pay(&mut payment, invoice);
                 self.paid.push((key.tenant, invoice.clone()));
                 Ok(Booked { payment, account: Some(key.account), traced: None })
@@ -208,8 +216,7 @@ impl Scene {
                     payment.tenant = owner.key.tenant;
                 }
                 let traced = owner.map(|owner| owner.key.account);
-                let leg =
-                    between(Kind::UnallocatedIn, (Counter::Bank, Counter::Unallocated), &payment);
+                let leg = between(Kind::UnallocatedIn, (counter, Counter::Unallocated), &payment);
                 post(&mut self.locked, once, payment.tenant, vec![leg])?;
                 Ok(Booked { payment, account: None, traced })
             }

@@ -29,7 +29,7 @@ use crate::{
     accounts::{self, AccountKind},
     credit,
     events::{self, Event, PaymentFacts, Subject},
-    invoices::{self, Terms},
+    invoices::{self, Method, Terms},
     ledger::{self, TenantNo},
     promised_payments::Debts,
     requests::{self, Begun, Call, Outcome},
@@ -154,12 +154,12 @@ impl db::Contended for Error {
     }
 }
 
-/// Books a payment: credited when it matches, else free funds with the reason.
+/// Books a payment that came by a method: credited when it matches, else free funds with the reason.
 pub(crate) async fn record(
     pool: &Pool,
     now: DateTime<Utc>,
     call: &Call<Payment>,
-    new: &NewPayment,
+    new: (&NewPayment, Method),
 ) -> Result<Outcome<Payment>, Error> {
     db::retry("payments.record", requests::TRIES, || record_once(pool, now, call, new)).await
 }
@@ -168,7 +168,7 @@ async fn record_once(
     pool: &Pool,
     now: DateTime<Utc>,
     call: &Call<Payment>,
-    new: &NewPayment,
+    (new, method): (&NewPayment, Method),
 ) -> Result<Outcome<Payment>, Error> {
     let mut client = pool.get().await?;
     let tx = match requests::begin(&mut client, call, now).await? {
@@ -176,7 +176,7 @@ async fn record_once(
         Begun::Known(answer) => return Ok(Outcome::Replayed(answer)),
     };
     let (id, once) = (adspend_common::id::new_uuid(now), Once::of(call));
-    let arrivals = vec![Arrival { id, once, sent: new.clone() }];
+    let arrivals = vec![Arrival { id, once, sent: new.clone(), method }];
     let booked = booking::book(&tx, now, arrivals, None).await?.pop();
     let payment = booked.expect("one payment was given to be booked");
     Ok(requests::finish(tx, call, payment).await?)

@@ -3,7 +3,7 @@
 use adspend_common::money::{Balance, Currency, Money};
 
 use super::{NewPayment, Payment, PaymentState};
-use crate::invoices::{Invoice, InvoiceState, Terms};
+use crate::invoices::{Invoice, InvoiceState, Method, Terms};
 
 /// Why a payment is not credited. Names go over the wire and into the database and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(crate) enum Unmatched {
     AlreadyPaid,
     /// The payer's INN, or KPP where both have one, is not the invoice's.
     PayerMismatch,
+    /// It came by another method than the invoice's.
+    MethodMismatch,
     /// The invoice is in another currency.
     CurrencyMismatch,
     /// The amount is not the invoice's to the kopeck.
@@ -24,11 +26,12 @@ pub(crate) enum Unmatched {
 
 impl Unmatched {
     /// All of them.
-    pub(crate) const ALL: [Unmatched; 6] = [
+    pub(crate) const ALL: [Unmatched; 7] = [
         Unmatched::NumberNotFound,
         Unmatched::InvoiceCancelled,
         Unmatched::AlreadyPaid,
         Unmatched::PayerMismatch,
+        Unmatched::MethodMismatch,
         Unmatched::CurrencyMismatch,
         Unmatched::AmountMismatch,
     ];
@@ -40,6 +43,7 @@ impl Unmatched {
             Unmatched::InvoiceCancelled => "INVOICE_CANCELLED",
             Unmatched::AlreadyPaid => "ALREADY_PAID",
             Unmatched::PayerMismatch => "PAYER_MISMATCH",
+            Unmatched::MethodMismatch => "METHOD_MISMATCH",
             Unmatched::CurrencyMismatch => "CURRENCY_MISMATCH",
             Unmatched::AmountMismatch => "AMOUNT_MISMATCH",
         }
@@ -76,8 +80,11 @@ fn is_number(text: &str) -> bool {
 }
 
 /// Whether the payment pays the invoice that it names; else the first reason against it, in the order of
-/// the invoice's state, the payer, the currency, the amount.
-pub(crate) fn matches(payment: &NewPayment, invoice: Option<&Invoice>) -> Result<(), Unmatched> {
+/// the invoice's state, the payer, the method, the currency, the amount.
+pub(crate) fn matches(
+    (payment, method): (&NewPayment, Method),
+    invoice: Option<&Invoice>,
+) -> Result<(), Unmatched> {
     let Some(invoice) = invoice else { return Err(Unmatched::NumberNotFound) };
     match invoice.state {
         InvoiceState::Issued => {}
@@ -88,6 +95,9 @@ pub(crate) fn matches(payment: &NewPayment, invoice: Option<&Invoice>) -> Result
     let other_kpp = !kpp.is_empty() && !invoice.payer_kpp.is_empty() && *kpp != invoice.payer_kpp;
     if *inn != invoice.payer_inn || other_kpp {
         return Err(Unmatched::PayerMismatch);
+    }
+    if method != invoice.method {
+        return Err(Unmatched::MethodMismatch);
     }
     if payment.currency != invoice.currency {
         return Err(Unmatched::CurrencyMismatch);
@@ -232,6 +242,8 @@ mod tests {
             payer_name: "North".into(),
             payer_inn: "7707083893".into(),
             payer_kpp: "773601001".into(),
+            method: Method::BankTransfer,
+            repayer: None,
             pay_by: Day::from_ymd(2026, 11, 25).unwrap(),
             created_at: DateTime::UNIX_EPOCH,
             paid_at: None,
@@ -305,8 +317,32 @@ mod tests {
                 Err(Unmatched::InvoiceCancelled),
             ),
         ] {
-            assert_eq!(matches(&payment, invoice.as_ref()), verdict, "{name}");
+            assert_eq!(
+                matches((&payment, Method::BankTransfer), invoice.as_ref()),
+                verdict,
+                "{name}"
+            );
         }
+    }
+
+    /// exact sum, payer and method; R-47: a prepaid invoice has but one.
+    #[test]
+    fn the_method_is_the_invoices() {
+        use Method::{BankTransfer, Card};
+        let paid = payment("45000", "7707083893", "");
+        let by_card = Invoice { method: Card, terms: Terms::Deferred, ..invoice() };
+        let other = Err(Unmatched::MethodMismatch);
+        for (method, invoice, verdict) in [
+            (BankTransfer, invoice(), Ok(())),
+            (Card, invoice(), other),
+            (Card, by_card.clone(), Ok(())),
+            (BankTransfer, by_card.clone(), other),
+        ] {
+            assert_eq!(matches((&paid, method), Some(&invoice)), verdict, "{method:?}");
+        }
+        let nobody = payment("1", "7743001840", "");
+        let first = matches((&nobody, BankTransfer), Some(&by_card));
+        assert_eq!(first, Err(Unmatched::PayerMismatch), "the payer comes first");
     }
 
     #[test]
@@ -445,7 +481,7 @@ mod tests {
             let mut paid = payment("1", "7707083893", "");
             paid.amount = Money::from_micros(kopecks * 10_000).unwrap();
             let exact = paid.amount == invoice().amount;
-            prop_assert_eq!(matches(&paid, Some(&invoice())).is_ok(), exact);
+            prop_assert_eq!(matches((&paid, Method::BankTransfer), Some(&invoice())).is_ok(), exact);
         }
     }
 }

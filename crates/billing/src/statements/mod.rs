@@ -41,6 +41,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::{
+    invoices::Method,
     ledger::{Actor, TenantNo, posting_id},
     payments::{self, Arrival, Once, PaymentState, Unmatched},
     requests::{self, Begun, Call, Outcome as Requested},
@@ -374,7 +375,8 @@ impl Import {
     fn arrival(&self, id: Uuid, key: &NaturalKey, entry: &Entry) -> Arrival {
         let posting = posting_id(TenantNo::PLATFORM, METHOD, &key.text());
         let once = Once { posting, hash: key.hash() };
-        Arrival { id, once, sent: rules::payment(entry, &self.settings) }
+        let sent = rules::payment(entry, &self.settings);
+        Arrival { id, once, sent, method: Method::BankTransfer }
     }
 }
 

@@ -141,6 +141,7 @@ async fn a_payment_names_all_its_wrong_fields() {
         document_number: "n".repeat(65),
         document_date: Some(google::Date { year: 2026, month: 2, day: 30 }),
         request_id: String::new(),
+        method: 7,
     };
     let refused = refused(world.operator().payments().record_payment(request).await);
     assert_eq!(refused.code, Code::InvalidArgument);
@@ -154,6 +155,7 @@ async fn a_payment_names_all_its_wrong_fields() {
         "purpose",
         "document_number",
         "request_id",
+        "method",
     ] {
         assert!(refused.fields.iter().any(|found| found == field), "{field}: {:?}", refused.fields);
     }

@@ -31,7 +31,7 @@ fn executor() -> Executor {
     }
 }
 
-fn with_executor(config: &mut Config) {
+pub(crate) fn with_executor(config: &mut Config) {
     config.documents.executor = Some(executor());
 }
 
@@ -46,11 +46,11 @@ fn month(year: i32, month: i32) -> Option<Date> {
     Some(Date { year, month, day: 0 })
 }
 
-fn all(account: &str) -> pb::ListDocumentsRequest {
+pub(crate) fn all(account: &str) -> pb::ListDocumentsRequest {
     pb::ListDocumentsRequest { parent: name(account), ..Default::default() }
 }
 
-async fn list(world: &World, request: pb::ListDocumentsRequest) -> Vec<pb::Document> {
+pub(crate) async fn list(world: &World, request: pb::ListDocumentsRequest) -> Vec<pb::Document> {
     let listed = world.operator().documents().list_documents(request).await.unwrap();
     listed.into_inner().documents
 }
@@ -61,7 +61,7 @@ async fn get(world: &World, name: &str) -> pb::GetDocumentResponse {
 }
 
 /// The whole file, and the message that began it.
-async fn download(world: &World, name: &str) -> (Vec<u8>, pb::DownloadDocumentResponse) {
+pub(crate) async fn download(world: &World, name: &str) -> (Vec<u8>, pb::DownloadDocumentResponse) {
     let request = pb::DownloadDocumentRequest { name: name.to_owned() };
     let stream = world.operator().documents().download_document(request).await.unwrap();
     let mut stream = stream.into_inner();

@@ -8,6 +8,7 @@ mod audit_records;
 mod autopay;
 mod bad_input;
 mod bank;
+mod changed_invoices;
 mod corrections;
 mod credit;
 mod credit_storm;

@@ -40,7 +40,7 @@ async fn history(world: &World) -> Vec<(T, String, String, String)> {
     rows.iter().map(row).collect()
 }
 
-async fn events(world: &World) -> Vec<pb::Event> {
+pub(crate) async fn events(world: &World) -> Vec<pb::Event> {
     let request = pb::WatchEventsRequest { until_now: true, ..Default::default() };
     let mut stream = world.operator().events().watch_events(request).await.unwrap().into_inner();
     let mut events = Vec::new();

@@ -439,6 +439,7 @@ pub(crate) fn payment(purpose: &str, amount: &str, inn: &str) -> pb::RecordPayme
         document_number: "17".to_owned(),
         document_date: Some(google::Date { year: 2026, month: 11, day: 20 }),
         request_id: fresh(),
+        ..Default::default()
     }
 }
 

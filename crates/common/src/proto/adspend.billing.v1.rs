@@ -4167,7 +4167,7 @@ pub struct Invoice {
     /// Where it stands.
     #[prost(enumeration = "InvoiceState", tag = "5")]
     pub state: i32,
-    /// The name of the payer at the time of issue.
+    /// The name of the payer at the time of issue, or of the one that a deferred invoice was changed to (R-102).
     #[prost(string, tag = "6")]
     pub payer_name: ::prost::alloc::string::String,
     /// The INN that must pay.
@@ -4189,6 +4189,15 @@ pub struct Invoice {
     /// An operator repaid it from the account's balance, and no payment did (R-103).
     #[prost(bool, tag = "12")]
     pub repaid_from_balance: bool,
+    /// The KPP of the payer, when it has one.
+    #[prost(string, tag = "13")]
+    pub payer_kpp: ::prost::alloc::string::String,
+    /// How it must be paid: by bank transfer, unless a deferred invoice was changed.
+    #[prost(enumeration = "PaymentMethod", tag = "14")]
+    pub method: i32,
+    /// The document that names the present payer: `accounts/{account}/documents/{document}`.
+    #[prost(string, tag = "15")]
+    pub document: ::prost::alloc::string::String,
 }
 /// Request of CreateInvoice.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4273,6 +4282,32 @@ pub struct CancelInvoiceResponse {
     #[prost(bool, tag = "2")]
     pub replayed: bool,
 }
+/// Request of UpdateDeferredInvoice. At least one of the payer and the method is given.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateDeferredInvoiceRequest {
+    /// An unpaid deferred invoice: `accounts/{account}/invoices/{invoice}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The new payer, all of it, in the country of the account's currency. Without it the payer stays.
+    #[prost(message, optional, tag = "2")]
+    pub payer: ::core::option::Option<LegalEntity>,
+    /// The new method. Without it the method stays.
+    #[prost(enumeration = "PaymentMethod", tag = "3")]
+    pub method: i32,
+    /// 1 to 64 printable ASCII characters; makes a repeat harmless.
+    #[prost(string, tag = "4")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Response of UpdateDeferredInvoice.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateDeferredInvoiceResponse {
+    /// The invoice after the change.
+    #[prost(message, optional, tag = "1")]
+    pub invoice: ::core::option::Option<Invoice>,
+    /// The request had been done before; this is its answer again.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
 /// InvoiceTerms says when the money is credited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -4302,6 +4337,39 @@ impl InvoiceTerms {
             "INVOICE_TERMS_UNSPECIFIED" => Some(Self::Unspecified),
             "INVOICE_TERMS_PREPAID" => Some(Self::Prepaid),
             "INVOICE_TERMS_DEFERRED" => Some(Self::Deferred),
+            _ => None,
+        }
+    }
+}
+/// PaymentMethod is the way by which money comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum PaymentMethod {
+    /// Not set.
+    Unspecified = 0,
+    /// From the payer's bank account; of any amount.
+    BankTransfer = 1,
+    /// By the payer's card: roubles, at most 299 999 (R-49).
+    Card = 2,
+}
+impl PaymentMethod {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PAYMENT_METHOD_UNSPECIFIED",
+            Self::BankTransfer => "PAYMENT_METHOD_BANK_TRANSFER",
+            Self::Card => "PAYMENT_METHOD_CARD",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PAYMENT_METHOD_UNSPECIFIED" => Some(Self::Unspecified),
+            "PAYMENT_METHOD_BANK_TRANSFER" => Some(Self::BankTransfer),
+            "PAYMENT_METHOD_CARD" => Some(Self::Card),
             _ => None,
         }
     }
@@ -4565,6 +4633,43 @@ pub mod invoice_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Changes the payer or the payment method of an unpaid deferred invoice, or both (R-102): the method
+        /// while no act is closed for the month of the invoice or a later one, the payer until 00:00 MSK of the 15th of
+        /// the month after the invoice's. Payments are held against the new ones from then on, and a new payer gets a new
+        /// document.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000","payer":{"country_code":"RU","name":"South LLC","inn":"7736207543","kpp":"770401001"},"method":"PAYMENT_METHOD_CARD","request_id":"change-1"}' localhost:7401 adspend.billing.v1.InvoiceService/UpdateDeferredInvoice
+        /// ```
+        pub async fn update_deferred_invoice(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateDeferredInvoiceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateDeferredInvoiceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::rpc::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/adspend.billing.v1.InvoiceService/UpdateDeferredInvoice",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "adspend.billing.v1.InvoiceService",
+                        "UpdateDeferredInvoice",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4628,6 +4733,21 @@ pub mod invoice_service_server {
             request: tonic::Request<super::CancelInvoiceRequest>,
         ) -> std::result::Result<
             tonic::Response<super::CancelInvoiceResponse>,
+            tonic::Status,
+        >;
+        /// Changes the payer or the payment method of an unpaid deferred invoice, or both (R-102): the method
+        /// while no act is closed for the month of the invoice or a later one, the payer until 00:00 MSK of the 15th of
+        /// the month after the invoice's. Payments are held against the new ones from then on, and a new payer gets a new
+        /// document.
+        ///
+        /// ```text
+        /// grpcurl -plaintext -d '{"name":"accounts/north/invoices/0193e9a0-0000-7000-8000-000000000000","payer":{"country_code":"RU","name":"South LLC","inn":"7736207543","kpp":"770401001"},"method":"PAYMENT_METHOD_CARD","request_id":"change-1"}' localhost:7401 adspend.billing.v1.InvoiceService/UpdateDeferredInvoice
+        /// ```
+        async fn update_deferred_invoice(
+            &self,
+            request: tonic::Request<super::UpdateDeferredInvoiceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateDeferredInvoiceResponse>,
             tonic::Status,
         >;
     }
@@ -4873,6 +4993,55 @@ pub mod invoice_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CancelInvoiceSvc(inner);
+                        let codec = crate::rpc::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/adspend.billing.v1.InvoiceService/UpdateDeferredInvoice" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateDeferredInvoiceSvc<T: InvoiceService>(pub Arc<T>);
+                    impl<
+                        T: InvoiceService,
+                    > tonic::server::UnaryService<super::UpdateDeferredInvoiceRequest>
+                    for UpdateDeferredInvoiceSvc<T> {
+                        type Response = super::UpdateDeferredInvoiceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateDeferredInvoiceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as InvoiceService>::update_deferred_invoice(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateDeferredInvoiceSvc(inner);
                         let codec = crate::rpc::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -6578,7 +6747,7 @@ pub struct Event {
     /// What happened. A kind that a reader does not know is one of a newer version.
     #[prost(
         oneof = "event::Payload",
-        tags = "10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 30, 31, 32, 33, 40, 41, 42, 50, 51, 52, 53, 60, 61, 62, 70, 71, 72, 73, 80, 90, 91"
+        tags = "10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 30, 31, 32, 33, 40, 41, 42, 50, 51, 52, 53, 60, 61, 62, 70, 71, 72, 73, 80, 90, 91"
     )]
     pub payload: ::core::option::Option<event::Payload>,
 }
@@ -6617,6 +6786,9 @@ pub mod event {
         /// It is deferred and was not paid in time (R-100).
         #[prost(message, tag = "23")]
         InvoiceOverdue(super::InvoiceEvent),
+        /// It is deferred, and its payer or payment method was changed (R-102).
+        #[prost(message, tag = "24")]
+        InvoiceUpdated(super::InvoiceEvent),
         /// The payment matched an invoice and was credited.
         #[prost(message, tag = "30")]
         PaymentCredited(super::PaymentEvent),
@@ -8463,8 +8635,8 @@ pub struct Payment {
     /// Where it stands.
     #[prost(enumeration = "PaymentState", tag = "7")]
     pub state: i32,
-    /// Why it was not credited: PAYER_MISMATCH, AMOUNT_MISMATCH, NUMBER_NOT_FOUND, ALREADY_PAID,
-    /// INVOICE_CANCELLED or CURRENCY_MISMATCH. Stays after the allocation.
+    /// Why it was not credited: PAYER_MISMATCH, METHOD_MISMATCH, AMOUNT_MISMATCH, NUMBER_NOT_FOUND,
+    /// ALREADY_PAID, INVOICE_CANCELLED or CURRENCY_MISMATCH. Stays after the allocation.
     #[prost(string, tag = "8")]
     pub unallocated_reason: ::prost::alloc::string::String,
     /// The account it was credited to: `accounts/{account}`.
@@ -8507,6 +8679,9 @@ pub struct RecordPaymentRequest {
     /// 1 to 64 printable ASCII characters; makes a repeat harmless.
     #[prost(string, tag = "6")]
     pub request_id: ::prost::alloc::string::String,
+    /// How it came; by bank transfer when not set. The payer of a card payment is the one that the acquirer names.
+    #[prost(enumeration = "PaymentMethod", tag = "7")]
+    pub method: i32,
 }
 /// Response of RecordPayment.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -8930,8 +9105,8 @@ pub mod payment_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Records a bank payment. It is credited when an invoice number in its purpose, the amount and the payer's
-        /// INN all agree; otherwise it stays unallocated with the reason. While a promised payment is overdue,
+        /// Records a payment. It is credited when an invoice number in its purpose, the amount, the payer's INN and the
+        /// method all agree; otherwise it stays unallocated with the reason. While a promised payment is overdue,
         /// credited money goes to the debt first.
         ///
         /// ```text
@@ -9148,8 +9323,8 @@ pub mod payment_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with PaymentServiceServer.
     #[async_trait]
     pub trait PaymentService: std::marker::Send + std::marker::Sync + 'static {
-        /// Records a bank payment. It is credited when an invoice number in its purpose, the amount and the payer's
-        /// INN all agree; otherwise it stays unallocated with the reason. While a promised payment is overdue,
+        /// Records a payment. It is credited when an invoice number in its purpose, the amount, the payer's INN and the
+        /// method all agree; otherwise it stays unallocated with the reason. While a promised payment is overdue,
         /// credited money goes to the debt first.
         ///
         /// ```text

@@ -174,6 +174,14 @@ pub enum Reason {
     StatementUnbalanced = 87,
     /// FAILED_PRECONDITION: the statement is of a bank account that is not configured as ours. Nothing was changed.
     StatementAccountUnknown = 88,
+    /// FAILED_PRECONDITION: an act is closed for the month of the invoice or a later one, so its payment method stays;
+    /// that month is in the metadata.
+    ActClosed = 89,
+    /// FAILED_PRECONDITION: the month of the invoice is closed in accounting, so its payer stays; since when is in the
+    /// metadata.
+    MonthClosed = 90,
+    /// A payment's reason: it came by another method than the invoice's.
+    MethodMismatch = 91,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -250,6 +258,9 @@ impl Reason {
             Self::StatementMalformed => "REASON_STATEMENT_MALFORMED",
             Self::StatementUnbalanced => "REASON_STATEMENT_UNBALANCED",
             Self::StatementAccountUnknown => "REASON_STATEMENT_ACCOUNT_UNKNOWN",
+            Self::ActClosed => "REASON_ACT_CLOSED",
+            Self::MonthClosed => "REASON_MONTH_CLOSED",
+            Self::MethodMismatch => "REASON_METHOD_MISMATCH",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -323,6 +334,9 @@ impl Reason {
             "REASON_STATEMENT_MALFORMED" => Some(Self::StatementMalformed),
             "REASON_STATEMENT_UNBALANCED" => Some(Self::StatementUnbalanced),
             "REASON_STATEMENT_ACCOUNT_UNKNOWN" => Some(Self::StatementAccountUnknown),
+            "REASON_ACT_CLOSED" => Some(Self::ActClosed),
+            "REASON_MONTH_CLOSED" => Some(Self::MonthClosed),
+            "REASON_METHOD_MISMATCH" => Some(Self::MethodMismatch),
             _ => None,
         }
     }

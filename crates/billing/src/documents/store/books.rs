@@ -56,6 +56,18 @@ pub(in crate::documents) async fn last_closed(
     }))
 }
 
+const LAST_ACT: &str = "-- documents.last_act
+SELECT max(month) AS month FROM closed_month WHERE tenant_id = $1 AND acted_micros > 0";
+
+/// The last month with an act.
+pub(in crate::documents) async fn last_act(
+    tx: &Tx<'_>,
+    tenant: TenantNo,
+) -> Result<Option<Month>, db::Error> {
+    let last: Option<Day> = tx.query_one(LAST_ACT, &[&tenant.0]).await?.try_get("month")?;
+    Ok(last.map(Month::of))
+}
+
 // Both ends of legs are entries: money that leaves for revenue, or comes back from it. Only the account's own
 // end of either is looked at, by its index.
 const SPEND: &str = "-- documents.spend

@@ -18,8 +18,8 @@ use super::{
 use crate::ledger::{AccountKey, TenantNo};
 
 pub(super) use books::{
-    acts_of, are_closed, balance_before, due, flows_of, insert_accounts, insert_month, last_closed,
-    new_flows, open_flows, save_flows, spend, unreconciled,
+    acts_of, are_closed, balance_before, due, flows_of, insert_accounts, insert_month, last_act,
+    last_closed, new_flows, open_flows, save_flows, spend, unreconciled,
 };
 
 impl Kind {
@@ -186,16 +186,17 @@ pub(super) async fn list(
 }
 
 const WITHOUT_DOCUMENT: &str = "-- documents.invoices_without
-SELECT i.invoice_id, i.number, i.amount_micros, i.currency, i.payer_name, i.payer_inn, i.payer_kpp,
-       i.pay_by, i.created_at
+SELECT coalesce(i.document_id, i.invoice_id) AS document_id, i.number, i.amount_micros, i.currency,
+       i.payer_name, i.payer_inn, i.payer_kpp, i.payer_address, i.pay_by, i.created_at
 FROM invoice i
 WHERE i.tenant_id = $1 AND i.account_id = $2 AND i.state <> 3
-  AND ($3::uuid IS NULL OR i.invoice_id = $3)
+  AND ($3::uuid IS NULL OR coalesce(i.document_id, i.invoice_id) = $3)
   AND NOT EXISTS (SELECT FROM document d
-                  WHERE d.tenant_id = i.tenant_id AND d.document_id = i.invoice_id)
+                  WHERE d.tenant_id = i.tenant_id
+                    AND d.document_id = coalesce(i.document_id, i.invoice_id))
 ORDER BY i.serial LIMIT $4";
 
-/// Invoices without a document, oldest first. Cancelled ones need none any more.
+/// Invoices without a document that names their payer, oldest first. Cancelled ones need none any more.
 pub(super) async fn without_document(
     client: &Client,
     key: AccountKey,
@@ -205,8 +206,10 @@ pub(super) async fn without_document(
     let rows =
         client.query(WITHOUT_DOCUMENT, &[&key.tenant.0, &key.account.0, &only, &limit]).await?;
     let issued = rows.iter().map(|row| {
+        let address: Option<String> = row.try_get("payer_address")?;
         Ok(Issued {
-            id: row.try_get("invoice_id")?,
+            id: row.try_get("document_id")?,
+            is_own: address.is_none(),
             number: row.try_get("number")?,
             amount: row.try_get("amount_micros")?,
             currency: row.try_get("currency")?,
@@ -214,7 +217,7 @@ pub(super) async fn without_document(
                 name: row.try_get("payer_name")?,
                 inn: row.try_get("payer_inn")?,
                 kpp: row.try_get("payer_kpp")?,
-                address: String::new(),
+                address: address.unwrap_or_default(),
             },
             pay_by: row.try_get("pay_by")?,
             created_at: row.try_get("created_at")?,

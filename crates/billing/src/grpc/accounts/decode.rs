@@ -25,7 +25,11 @@ const MASK: &[&str] = &[
     "legal_entity.address",
 ];
 
-fn legal_entity(v: &mut Violations, entity: &pb::LegalEntity) -> Option<LegalEntity> {
+/// A payer, with its requisites checked.
+pub(in crate::grpc) fn legal_entity(
+    v: &mut Violations,
+    entity: &pb::LegalEntity,
+) -> Option<LegalEntity> {
     let country = rules::is_country(&entity.country_code);
     if !country {
         v.add("country_code", "must be two capital letters, such as RU");

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Change, Shared, cut, position, split};
 use crate::accounts::{self, Account, AccountKind, AccountState, Figures, Listed};
+pub(super) use decode::legal_entity;
 
 /// The service.
 #[derive(Clone)]
