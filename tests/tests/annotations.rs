@@ -72,7 +72,9 @@ fn is_required(field: &FieldDescriptor) -> bool {
 }
 
 /// Fields that are asked for though they are not REQUIRED, because another may stand for them.
-const EITHER_OF_TWO: [(&str, &str); 1] = [
+const EITHER_OF_TWO: [(&str, &str); 2] = [
+    // A change of the method alone names no payer.
+    ("adspend.billing.v1.InvoiceService.UpdateDeferredInvoice", "payer"),
     // A late conversion names its campaign instead.
     ("adspend.pacing.v1.ChargeService.Settle", "token"),
 ];
