@@ -139,7 +139,8 @@ pub(crate) async fn admit(
         max_price_micros: CAMPAIGNS
             .get(asked.event.log)
             .map_or(1, |campaign| campaign.max_price_micros),
-        charge_probability_ppm: None,
+        // What is proved is that not even whole prices pass a limit, so whole prices are what is asked for.
+        charge_probability_ppm: Some(1_000_000),
     });
     let message = BatchAdmitRequest { requests: requests.collect() };
     let responses = match within(member.admission.batch_admit(request(message))).await {
