@@ -173,6 +173,7 @@ async fn a_small_budget_is_spent_evenly_and_whole() {
     let uneven = days.unevenness(1_500.0);
     println!("thirty charges: {spent} spent, {uneven:.4} uneven");
     assert!((1_450.0..=1_500.0).contains(&spent), "{spent}");
-    assert!(uneven <= 0.05, "{uneven}");
+    // Less than two charges of thirty; when which replica gets the slice is a matter of real time.
+    assert!(uneven <= 0.06, "{uneven}");
     days.stop().await;
 }
