@@ -69,8 +69,7 @@ impl Client {
         let statement = self.prepare_cached(sql).await?;
         let tx = Tx::new(self);
         // Both are sent at the first poll, in this order.
-        let (begun, rows) =
-            tokio::join!(tx.client.batch_execute("BEGIN"), tx.client.query(&statement, params));
+        let (begun, rows) = tokio::join!(biased; tx.client.batch_execute("BEGIN"), tx.client.query(&statement, params));
         begun?;
         Ok((tx, rows?))
     }
@@ -92,19 +91,21 @@ impl Client {
         Ok(self.inner.prepare_cached(sql).await?)
     }
 
+    async fn statement<'s>(&self, sql: impl Into<Sql<'s>>) -> Result<Statement, Error> {
+        match sql.into() {
+            Sql::Prepared(statement) => Ok(statement.clone()),
+            Sql::Text(text) => self.prepare_cached(text).await,
+        }
+    }
+
     /// Runs a statement and gives its rows.
     pub async fn query<'s>(
         &self,
         sql: impl Into<Sql<'s>>,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Error> {
-        match sql.into() {
-            Sql::Prepared(statement) => Ok(self.inner.query(statement, params).await?),
-            Sql::Text(text) => {
-                let statement = self.prepare_cached(text).await?;
-                Ok(self.inner.query(&statement, params).await?)
-            }
-        }
+        let statement = self.statement(sql).await?;
+        Ok(self.inner.query(&statement, params).await?)
     }
 
     /// Runs a statement and hands over each row as it comes: what is made of the first ones is made
@@ -115,10 +116,7 @@ impl Client {
         params: Params<'_>,
         mut take: impl FnMut(&Row) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let statement = match sql.into() {
-            Sql::Prepared(statement) => statement.clone(),
-            Sql::Text(text) => self.prepare_cached(text).await?,
-        };
+        let statement = self.statement(sql).await?;
         let rows = self.inner.query_raw(&statement, params.iter().copied()).await?;
         let mut rows = std::pin::pin!(rows);
         while let Some(row) = rows.try_next().await? {
@@ -152,13 +150,8 @@ impl Client {
         sql: impl Into<Sql<'s>>,
         params: Params<'_>,
     ) -> Result<u64, Error> {
-        let result = match sql.into() {
-            Sql::Prepared(statement) => self.inner.execute(statement, params).await,
-            Sql::Text(text) => {
-                let statement = self.prepare_cached(text).await?;
-                self.inner.execute(&statement, params).await
-            }
-        };
+        let statement = self.statement(sql).await?;
+        let result = self.inner.execute(&statement, params).await;
         result.map_err(|error| Error::from(error).while_committing())
     }
 
@@ -182,22 +175,14 @@ impl fmt::Debug for Client {
 /// A transaction. Dropped without [`Tx::commit`] it is rolled back.
 pub struct Tx<'a> {
     /// Of this transaction alone: it is made of the only reference.
-    client: &'a deadpool_postgres::Client,
-    sync_waits_cut: &'a AtomicU64,
-    work: &'a watch::Sender<()>,
+    client: &'a Client,
     leaves_work: AtomicBool,
     ended: bool,
 }
 
 impl<'a> Tx<'a> {
-    fn new(of: &'a mut Client) -> Tx<'a> {
-        Tx {
-            client: &of.inner,
-            sync_waits_cut: &of.sync_waits_cut,
-            work: &of.work,
-            leaves_work: AtomicBool::new(false),
-            ended: false,
-        }
+    fn new(client: &'a mut Client) -> Tx<'a> {
+        Tx { client, leaves_work: AtomicBool::new(false), ended: false }
     }
 
     /// This transaction writes down work that somebody should begin as soon as it is committed: see
@@ -208,7 +193,7 @@ impl<'a> Tx<'a> {
 
     /// Prepares a statement, once per connection.
     pub async fn prepare_cached(&self, sql: &str) -> Result<Statement, Error> {
-        Ok(self.client.prepare_cached(sql).await?)
+        self.client.prepare_cached(sql).await
     }
 
     /// Runs a statement and gives its rows.
@@ -217,13 +202,7 @@ impl<'a> Tx<'a> {
         sql: impl Into<Sql<'s>>,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Error> {
-        match sql.into() {
-            Sql::Prepared(statement) => Ok(self.client.query(statement, params).await?),
-            Sql::Text(text) => {
-                let statement = self.prepare_cached(text).await?;
-                Ok(self.client.query(&statement, params).await?)
-            }
-        }
+        self.client.query(sql, params).await
     }
 
     /// Runs a statement that gives exactly one row.
@@ -250,18 +229,13 @@ impl<'a> Tx<'a> {
         sql: impl Into<Sql<'s>>,
         params: Params<'_>,
     ) -> Result<u64, Error> {
-        match sql.into() {
-            Sql::Prepared(statement) => Ok(self.client.execute(statement, params).await?),
-            Sql::Text(text) => {
-                let statement = self.prepare_cached(text).await?;
-                Ok(self.client.execute(&statement, params).await?)
-            }
-        }
+        let statement = self.client.statement(sql).await?;
+        Ok(self.raw().execute(&statement, params).await?)
     }
 
     /// Runs statements without values, separated by semicolons.
     pub async fn batch_execute(&self, sql: &str) -> Result<(), Error> {
-        Ok(self.client.batch_execute(sql).await?)
+        self.client.batch_execute(sql).await
     }
 
     /// Lets no statement of this transaction run longer: the time that the caller has left.
@@ -275,7 +249,7 @@ impl<'a> Tx<'a> {
     /// server did not wait for its standby (any commit of this pool in the meantime counts, for
     /// the server's warning does not say whose; a repeat with the same request id finds out).
     pub async fn commit(mut self) -> Result<(), Error> {
-        let before = self.sync_waits_cut.load(Ordering::Acquire);
+        let before = self.client.sync_waits_cut.load(Ordering::Acquire);
         self.ended = true;
         let committed = self.client.batch_execute("COMMIT").await;
         self.committed(before, committed)
@@ -286,12 +260,13 @@ impl<'a> Tx<'a> {
     /// count before the commit. Errors as of [`Tx::commit`].
     pub async fn execute_and_commit(mut self, sql: &str, params: Params<'_>) -> Result<(), Error> {
         let statement = self.prepare_cached(sql).await?;
-        let before = self.sync_waits_cut.load(Ordering::Acquire);
+        let before = self.client.sync_waits_cut.load(Ordering::Acquire);
         self.ended = true;
         // Both are sent at the first poll, in this order; the server makes a COMMIT after a failure a
         // ROLLBACK.
         let (done, committed) = tokio::join!(
-            self.client.execute(&statement, params),
+            biased;
+            self.raw().execute(&statement, params),
             self.client.batch_execute("COMMIT")
         );
         let committed = self.committed(before, committed);
@@ -299,17 +274,13 @@ impl<'a> Tx<'a> {
         committed
     }
 
-    fn committed(
-        &self,
-        before: u64,
-        committed: Result<(), tokio_postgres::Error>,
-    ) -> Result<(), Error> {
+    fn committed(&self, before: u64, committed: Result<(), Error>) -> Result<(), Error> {
         if self.leaves_work.load(Ordering::Relaxed) {
             // Also after an error: the outcome may be unknown, and to look for nothing is harmless.
-            self.work.send_replace(());
+            self.client.work.send_replace(());
         }
-        committed.map_err(|error| Error::from(error).while_committing())?;
-        if self.sync_waits_cut.load(Ordering::Acquire) == before {
+        committed.map_err(Error::while_committing)?;
+        if self.client.sync_waits_cut.load(Ordering::Acquire) == before {
             Ok(())
         } else {
             Err(Error::outcome_unknown("the server did not wait for its standby"))
@@ -319,12 +290,12 @@ impl<'a> Tx<'a> {
     /// Rolls back and waits for it. Dropping does the same without waiting.
     pub async fn rollback(mut self) -> Result<(), Error> {
         self.ended = true;
-        Ok(self.client.batch_execute("ROLLBACK").await?)
+        self.client.batch_execute("ROLLBACK").await
     }
 
     /// What lies below, for COPY and the like.
     pub fn raw(&self) -> &deadpool_postgres::Client {
-        self.client
+        self.client.raw()
     }
 }
 
