@@ -40,6 +40,14 @@ bench: setup ## Measure against the references; writes target/bench/summary.json
 	@cargo bench -q -p adspend-pacing --bench decision --no-run
 	@target/release/bench
 
+# Ten thousand runs take hours; a few are part of `make test`.
+.PHONY: sim
+sim: setup ## Limits and charges under faults: SEEDS=10000 simulated runs from FIRST=1 on (release build)
+	@cargo build -q -p e2e --bin dev
+	@cargo test -q --release -p adspend-pacing --test sim --no-run
+	@ADSPEND_SIM_SEEDS=$${SEEDS:-10000} ADSPEND_SIM_FIRST=$${FIRST:-1} target/debug/dev with-pg -- \
+		cargo test --release -p adspend-pacing --test sim no_fault -- --nocapture
+
 .PHONY: eval
 eval: setup ## Compare pacing with published rules on recorded traffic; writes target/eval and tests/eval
 	@tests/eval/fetch.py || echo 'eval: going on with what is there'

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -23,13 +24,37 @@ pub struct Clock(Arc<Kind>);
 
 enum Kind {
     System(SystemClock),
-    Manual(watch::Sender<i64>),
+    Manual(Manual),
     Simulated(SimulatedClock),
+}
+
+/// A time that somebody moves, as one host knows it.
+struct Manual {
+    /// Microseconds since 1970; all hosts share it.
+    time: watch::Sender<i64>,
+    /// How far this host is ahead of it.
+    ahead_micros: AtomicI64,
+    latest_micros: AtomicI64,
+}
+
+impl Manual {
+    fn of(time: watch::Sender<i64>) -> Manual {
+        Manual { time, ahead_micros: AtomicI64::new(0), latest_micros: AtomicI64::new(i64::MIN) }
+    }
+
+    fn now_micros(&self) -> i64 {
+        let now = self.time.borrow().saturating_add(self.ahead_micros.load(Ordering::Acquire));
+        now.max(self.latest_micros.fetch_max(now, Ordering::AcqRel))
+    }
 }
 
 /// Moves a manual clock. All handles and clocks made together share one time.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Clock);
+
+/// Puts one host's idea of the time off the time of [`ManualClock`].
+#[derive(Clone, Debug)]
+pub struct HostClock(Clock);
 
 /// The text does not describe a clock.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,8 +81,8 @@ impl Clock {
 
     /// A clock that stands until it is moved, and what moves it.
     pub fn manual(start: DateTime<Utc>) -> (Clock, ManualClock) {
-        let (sender, _) = watch::channel(start.timestamp_micros());
-        let clock = Clock(Arc::new(Kind::Manual(sender)));
+        let (time, _) = watch::channel(start.timestamp_micros());
+        let clock = Clock(Arc::new(Kind::Manual(Manual::of(time))));
         (clock.clone(), ManualClock(clock))
     }
 
@@ -75,7 +100,7 @@ impl Clock {
     pub fn now(&self) -> DateTime<Utc> {
         let micros = match &*self.0 {
             Kind::System(clock) => clock.now_micros(),
-            Kind::Manual(sender) => *sender.borrow(),
+            Kind::Manual(manual) => manual.now_micros(),
             Kind::Simulated(clock) => clock.now_micros(),
         };
         DateTime::from_timestamp_micros(micros).expect("a clock stays inside the calendar")
@@ -86,7 +111,7 @@ impl Clock {
     pub fn monotonic_micros(&self) -> i64 {
         match &*self.0 {
             Kind::System(_) => boottime_micros(),
-            Kind::Manual(sender) => *sender.borrow(),
+            Kind::Manual(manual) => *manual.time.borrow(),
             Kind::Simulated(clock) => clock.now_micros(),
         }
     }
@@ -133,10 +158,10 @@ impl Clock {
 
     /// Waits until this clock shows `moment`. Under a manual clock somebody has to move it there.
     pub async fn sleep_until(&self, moment: DateTime<Utc>) {
-        if let Kind::Manual(sender) = &*self.0 {
-            let mut time = sender.subscribe();
+        if let Kind::Manual(manual) = &*self.0 {
+            let mut time = manual.time.subscribe();
             // The sender lives as long as `self`, so the wait cannot fail.
-            let _ = time.wait_for(|micros| *micros >= moment.timestamp_micros()).await;
+            let _ = time.wait_for(|_| manual.now_micros() >= moment.timestamp_micros()).await;
             return;
         }
         loop {
@@ -170,12 +195,34 @@ impl ManualClock {
     /// # Panics
     /// When the moment is in the past: a clock does not go back.
     pub fn set(&self, moment: DateTime<Utc>) {
-        let Kind::Manual(sender) = &*self.0.0 else { unreachable!("made by Clock::manual only") };
-        sender.send_modify(|micros| {
-            let moment = moment.timestamp_micros();
+        let moment = moment.timestamp_micros();
+        self.manual().time.send_modify(|micros| {
             assert!(*micros <= moment, "a clock does not go back");
             *micros = moment;
         });
+    }
+
+    /// The clock of one host of several, and what makes it jump: its deadlines pass with the shared
+    /// time, what time it is may be off.
+    pub fn host(&self) -> (Clock, HostClock) {
+        let clock = Clock(Arc::new(Kind::Manual(Manual::of(self.manual().time.clone()))));
+        (clock.clone(), HostClock(clock))
+    }
+
+    fn manual(&self) -> &Manual {
+        let Kind::Manual(manual) = &*self.0.0 else { unreachable!("made by Clock::manual only") };
+        manual
+    }
+}
+
+impl HostClock {
+    /// Now the host is so much ahead of the shared time, or behind it. Its time stands still rather
+    /// than go back.
+    pub fn jump_to(&self, ahead_micros: i64) {
+        let Kind::Manual(manual) = &*self.0.0 else {
+            unreachable!("made by ManualClock::host only")
+        };
+        manual.ahead_micros.store(ahead_micros, Ordering::Release);
     }
 }
 
@@ -219,6 +266,20 @@ mod tests {
             (clock.anchor(instant("2030-01-01T00:00:00Z")), clock.now()),
             (None, hand.now())
         );
+    }
+
+    #[test]
+    fn a_hosts_clock_is_off_and_its_deadlines_are_not() {
+        let (clock, hand) = Clock::manual(instant("2025-03-31T00:00:00Z"));
+        let (host, jumps) = hand.host();
+        let mark = host.monotonic_micros();
+        jumps.jump_to(2_000_000);
+        assert_eq!(host.now(), clock.now() + Duration::from_secs(2));
+        jumps.jump_to(-1_000_000);
+        assert_eq!(host.now(), clock.now() + Duration::from_secs(2), "it stands still");
+        hand.advance(Duration::from_secs(10));
+        assert_eq!(host.now(), clock.now() - Duration::from_secs(1));
+        assert_eq!(host.monotonic_micros() - mark, 10_000_000);
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod system;
 
 use chrono::FixedOffset;
 
-pub use clock::{Clock, InvalidClock, ManualClock};
+pub use clock::{Clock, HostClock, InvalidClock, ManualClock};
 pub use day::Day;
 pub use system::Anchored;
 

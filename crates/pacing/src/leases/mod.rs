@@ -15,7 +15,9 @@
 //!
 //! Always true:
 //! 1. Reserved plus charged of a level never passes H(d) by a grant, for rows are locked, read and
-//!    written in one transaction, and what is reserved counts as spent (I-5).
+//!    written in one transaction, and what is reserved counts as spent (I-5). Reserved is the amount of
+//!    slices; in an expected one it stands for expectation and margin, S + μ + x ≤ H (pacing.md,
+//!    section 5), and not for whole prices.
 //! 2. Money of a slice returns only by its owner's report or when its last token and the
 //!    grace have passed (G5); a slice that nobody remembers stays reserved until then.
 //! 3. A slice's own deadline is counted by the monotonic clock from before it was asked for, less

@@ -87,7 +87,8 @@ pub(crate) async fn everything_adds_up(world: &World) {
     assert_eq!(balances + bank.spent(), (2_000 + 150) * UNIT, "money is kept");
     let late: i64 = told.values().filter(|(_, late)| *late).map(|(price, _)| price).sum();
     eprintln!(
-        "  admitted {}, charged {} ({} micros, {late} late), cold {}, holds {}, denied {:?}",
+        "  seed {}: admitted {}, charged {} ({} micros, {late} late), cold {}, holds {}, denied {:?}",
+        world.seed,
         world.admitted.len(),
         told.len(),
         charged,

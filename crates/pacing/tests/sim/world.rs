@@ -11,8 +11,7 @@ use adspend_common::devpg::TestDatabase;
 use adspend_common::id;
 use adspend_common::identity::Caller;
 use adspend_common::money::Money;
-use adspend_common::time::{Clock, Day, ManualClock};
-use adspend_pacing::MIGRATIONS;
+use adspend_common::time::{Clock, Day, HostClock, ManualClock};
 use adspend_pacing::admission::feed::Feed;
 use adspend_pacing::admission::{
     Admission, Asked, Decision, Moment, Opportunity, Reason, Token, Viewer,
@@ -55,6 +54,9 @@ pub(crate) struct Replica {
     pub(crate) admission: Arc<Admission>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) link: Arc<Link>,
+    /// What time it thinks it is.
+    pub(crate) clock: Clock,
+    pub(crate) host: HostClock,
 }
 
 /// What became of an admission, as its caller knows it.
@@ -92,6 +94,7 @@ pub(crate) async fn insert_budget(
 }
 
 pub(crate) struct World {
+    pub(crate) seed: u64,
     pub(crate) database: TestDatabase,
     pub(crate) clock: Clock,
     pub(crate) hand: ManualClock,
@@ -130,22 +133,43 @@ pub(crate) fn settings() -> leases::Settings {
     }
 }
 
+/// An empty database; the same one for many worlds, for to make one takes longer than a world lives.
+pub(crate) async fn emptied(database: &TestDatabase) {
+    let client = database.pool.get().await.unwrap();
+    let tables = client
+        .query(
+            "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables
+            WHERE schemaname = 'public' AND tablename <> 'schema_migrations'",
+            &[],
+        )
+        .await
+        .unwrap();
+    let tables: String = tables[0].get(0);
+    client.batch_execute(&format!("TRUNCATE {tables} RESTART IDENTITY")).await.unwrap();
+}
+
 impl World {
-    pub(crate) async fn new(seed: u64, replicas: usize, start: &str) -> World {
+    /// In an empty database.
+    pub(crate) async fn new(
+        database: TestDatabase,
+        seed: u64,
+        replicas: usize,
+        start: &str,
+    ) -> World {
         let settings = settings();
         let lifetime = settings.admission_lifetime.get();
-        World::with(seed, replicas, start, settings, lifetime).await
+        World::with(database, seed, replicas, start, settings, lifetime).await
     }
 
     /// The same with other settings; `token_lifetime` is what the replicas' tokens live for.
     pub(crate) async fn with(
+        database: TestDatabase,
         seed: u64,
         replicas: usize,
         start: &str,
         settings: leases::Settings,
         token_lifetime: Duration,
     ) -> World {
-        let database = TestDatabase::create(&MIGRATIONS).await;
         let start: DateTime<Utc> = start.parse().unwrap();
         let (clock, hand) = Clock::manual(start);
         let bank = Bank::new(clock.clone(), seed);
@@ -159,6 +183,7 @@ impl World {
         });
         let link = Link::to(&bank);
         let mut world = World {
+            seed,
             database,
             clock,
             hand,
@@ -256,13 +281,14 @@ impl World {
     }
 
     pub(crate) async fn start_replica(&mut self) {
-        let (db, clock) = (self.database.pool.clone(), self.clock.clone());
+        let db = self.database.pool.clone();
+        let (clock, host) = self.hand.host();
         let admission = Arc::new(Admission::new(self.settings.campaigns, self.token_lifetime));
         Feed::new(db.clone(), clock.clone(), Arc::clone(&admission)).catch_up().await.unwrap();
         let link = Link::to(&self.bank);
         let leases = Leases::new(leases::Parts {
             db,
-            clock,
+            clock: clock.clone(),
             billing: link.clone(),
             admission: Arc::clone(&admission),
             replica: id::new_uuid(self.clock.now()),
@@ -270,7 +296,7 @@ impl World {
             first_rate_parts: u32::MAX,
             settings: self.settings.clone(),
         });
-        self.replicas.push(Replica { admission, leases, link });
+        self.replicas.push(Replica { admission, leases, link, clock, host });
     }
 
     /// No report, no goodbye: what it held is in nobody's memory any more.
@@ -294,8 +320,9 @@ impl World {
             max_price_micros: price,
             chance_ppm: campaign.chance_ppm,
         };
-        let moment = Moment::of(&self.clock);
-        let view = self.replicas[replica].admission.view();
+        let replica = &self.replicas[replica];
+        let moment = Moment::of(&replica.clock);
+        let view = replica.admission.view();
         match view.admit(&moment, Viewer::All, Asked::First, &opportunity) {
             Decision::Admitted(token) => {
                 drop(view);
