@@ -7,12 +7,12 @@
 
 use super::grant::Form;
 use super::owner::{Memory, Owned, Seat, to_micros};
-use super::pool::{self, Extension, Pool};
 use super::rules::Need;
 use super::store::{Reading, SliceKey};
 use crate::admission::slice::Terms;
 use crate::admission::{Entity, Unmet};
 use crate::controller::inflight::Prices;
+use crate::controller::pool::{self, Extension, Pool};
 
 use std::sync::Arc;
 
