@@ -46,6 +46,8 @@ mod rules;
 mod rules_tests;
 mod settings;
 mod store;
+#[cfg(test)]
+mod tests_simulated;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -50,7 +50,7 @@ enum Form {
 }
 
 #[derive(Debug)]
-pub(super) struct Holds<'a> {
+pub(crate) struct Holds<'a> {
     world: &'a World,
     form: Form,
     /// By tick; those that come after midnight are `after`.
@@ -64,7 +64,7 @@ pub(super) struct Holds<'a> {
 }
 
 impl<'a> Holds<'a> {
-    pub(super) fn new(world: &'a World, limit: f64) -> Self {
+    pub(crate) fn new(world: &'a World, limit: f64) -> Self {
         let charging = &world.charging;
         let form = if charging.delay.is_none() && charging.probability >= 1.0 {
             Form::AtOnce
@@ -100,7 +100,7 @@ impl<'a> Holds<'a> {
 
     /// A tick begins: charges arrive, and what nobody ended comes back. Gives what is charged, and
     /// what of it is late.
-    pub(super) fn advance(&mut self, tick: usize, limit: f64) -> (f64, f64) {
+    pub(crate) fn advance(&mut self, tick: usize, limit: f64) -> (f64, f64) {
         let arrival = self.arriving.get(tick).copied().unwrap_or_default();
         self.settled_count += arrival.count;
         self.settled_seconds += arrival.seconds;
@@ -130,7 +130,7 @@ impl<'a> Holds<'a> {
     }
 
     /// Whether the limit bears one more of this price.
-    pub(super) fn fits(&mut self, tick: usize, charged: f64, price: f64, limit: f64) -> bool {
+    pub(crate) fn fits(&mut self, tick: usize, charged: f64, price: f64, limit: f64) -> bool {
         let room = limit - charged;
         let stake = self.stake(price);
         match &mut self.form {
@@ -151,7 +151,7 @@ impl<'a> Holds<'a> {
     }
 
     /// Admits at a price; the charge comes after `charge` seconds, if it does.
-    pub(super) fn admit(&mut self, tick: usize, price: f64, charge: Option<f64>) {
+    pub(crate) fn admit(&mut self, tick: usize, price: f64, charge: Option<f64>) {
         let stake = self.stake(price);
         let expected = self.world.charging.probability * price;
         self.admitted += expected;
@@ -220,6 +220,14 @@ impl<'a> Holds<'a> {
     /// Charged after the token was over.
     pub(super) fn late(&self) -> f64 {
         self.late
+    }
+
+    /// How much more expectation the limit bears.
+    #[cfg(test)]
+    pub(crate) fn leave(&self, charged: i64, limit: i64) -> i64 {
+        let Form::Expected { pool, .. } = &self.form else { return 0 };
+        let borne = inflight::most_expected((limit - charged) as f64, &pool.prices());
+        borne as i64 - pool.live_micros(0)
     }
 
     /// What an admission of this price counts as.

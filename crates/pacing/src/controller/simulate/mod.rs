@@ -17,7 +17,7 @@
 //! Not here: several entities at once (the evaluation ticks several [`Day`]s side by side), several
 //! replicas (tests/sim).
 
-mod holds;
+pub(crate) mod holds;
 mod summary;
 mod world;
 
