@@ -150,12 +150,12 @@ async fn learn(tx: &db::Tx<'_>, day: Day) -> Result<(), db::Error> {
     let mut learned = Vec::new();
     for block in store::blocks(tx, day).await? {
         let mut kappa = Kappa::new(block.kappa);
-        let estimated = (block.admitted_micros - block.before_admitted).max(0);
-        let charged = (block.charged_micros - block.before_charged).max(0);
-        if estimated == 0 {
+        if block.admitted_micros <= block.before_admitted {
             continue;
         }
-        kappa.settle_block(estimated as f64, charged as f64);
+        // Of the day so far: near a limit a block admits next to nothing, and what is charged in it
+        // belongs to the blocks before.
+        kappa.settle_block(block.admitted_micros as f64, block.charged_micros as f64);
         let enough = block.admitted_count >= CHANCE_ADMISSIONS || block.charges >= CHANCE_CHARGES;
         let chance = match block.payment {
             PaymentModel::PerClick | PaymentModel::PerConversion if enough => {

@@ -230,7 +230,6 @@ const BLOCKS: &str = "-- pacer.blocks
 SELECT s.account_no, s.campaign_no, s.admitted_micros, s.admitted_count,
     coalesce(h.charged_micros, 0) AS charged_micros, coalesce(h.charges, 0) AS charges,
     c.payment_model, coalesce(p.kappa, 1) AS kappa, p.chance,
-    CASE p.kappa_day WHEN $1 THEN p.kappa_charged ELSE 0 END AS before_charged,
     CASE p.kappa_day WHEN $1 THEN p.kappa_admitted ELSE 0 END AS before_admitted
 FROM (
     SELECT account_no, campaign_no, sum(admitted_micros)::bigint AS admitted_micros,
@@ -255,7 +254,6 @@ pub(super) struct Block {
     pub(super) payment: PaymentModel,
     pub(super) kappa: f64,
     pub(super) chance: Option<f64>,
-    pub(super) before_charged: i64,
     pub(super) before_admitted: i64,
 }
 
@@ -275,7 +273,6 @@ fn block_from_row(row: &Row) -> Result<Block, db::Error> {
         payment: payment_from_number(row.try_get("payment_model")?)?,
         kappa: row.try_get("kappa")?,
         chance: row.try_get("chance")?,
-        before_charged: row.try_get("before_charged")?,
         before_admitted: row.try_get("before_admitted")?,
     })
 }

@@ -79,3 +79,69 @@ async fn by_whole_prices_the_same_impressions_cannot_spend_the_day() {
     let charged = day_of_clicks(1, Some(20_000)).await;
     assert!(charged <= 0.7 * LIMIT as f64, "{charged} of {LIMIT}");
 }
+
+/// A click in five comes when its token is over.
+const OFTEN_LATE: Clicks = Clicks { chance: 0.3, seconds: 60.0, tail: 0.2 };
+/// Its luck is small beside what comes late.
+const LARGE: i64 = 900;
+
+/// As soon as possible: the limit is near while much is still to come late.
+const ASAP: &str =
+    "UPDATE budget SET mode = 3 WHERE account_no = $1 AND level = $2 AND entity_no = $3";
+
+/// What came late two days ago from noon on, when little came on the first day.
+const BEFORE: &str = "INSERT INTO late_hour (account_no, level, entity_no, hour, day, late_micros)
+    SELECT $1, $2, $3, hour, '2025-06-10', 3000000 FROM generate_series(12, 13) AS hour";
+const FORGET: &str =
+    "DELETE FROM late_hour WHERE account_no = $1 AND (level = $2 AND entity_no = $3 OR level = 2)";
+
+/// A day from 10 to 14 o'clock and the day after it, with the same luck. Gives what each was charged
+/// when all of it had come, in units. What came late before the second is remembered or not.
+async fn two_days(remembers: bool) -> [f64; 2] {
+    const SEED: u64 = 21;
+    let mut days = Days::within((600, 840), SEED, None).await;
+    days.ad("banner", Some(LARGE), LARGE * 4 * 10 / 3, UNIT).await;
+    days.clicks = Some(OFTEN_LATE);
+    days.ads[0].chance_ppm = Some(300_000);
+    let no = days.ads[0].campaign_no;
+    days.execute(ASAP, 1, no).await;
+    days.start(1).await;
+    let closes = days.closes();
+    days.run_until(closes + TimeDelta::minutes(61)).await;
+    let first = days.charged(1, no).await;
+    days.execute(if remembers { BEFORE } else { FORGET }, 1, no).await;
+
+    let today = Day::of(closes).next();
+    days.hand.set(today.start() + TimeDelta::minutes(days.window.0.into()));
+    days.rng = StdRng::seed_from_u64(SEED);
+    // After noon there was less to keep back for.
+    let (noon, closes) = (today.start() + TimeDelta::hours(12), days.closes());
+    let mut waited = false;
+    while days.clock.now() < closes + TimeDelta::minutes(61) {
+        days.step().await;
+        let (charged, reserved) = (days.charged(1, no).await, days.reserved(1, no).await);
+        let is_near = charged > 0.9 * LARGE as f64 && reserved == 0.0;
+        if days.clock.now() < noon {
+            waited |= is_near && charged < LARGE as f64;
+        }
+    }
+    let second = days.charged(1, no).await;
+    println!("remembers: {remembers}, {first} and {second} of {LARGE}, waited {waited}");
+    assert!(!remembers || waited, "with nothing open it waits for what may still come late");
+    days.stop().await;
+    [first, second]
+}
+
+/// Section 5 of pacing.md, the late reserve: from nine tenths of the limit on as much is kept back as
+/// came late in the same hour before, and the rest is admitted. So the late charges of a second day
+/// find room, where the first day, and the same second day without the memory, are charged more than
+/// the limit.
+#[tokio::test]
+async fn a_second_day_keeps_room_for_what_came_late_on_the_first() {
+    let limit = LARGE as f64;
+    let [first, second] = two_days(true).await;
+    let [same_first, without] = two_days(false).await;
+    assert!(first > limit && same_first > limit, "late charges pass: {first}, {same_first}");
+    assert!(without > limit, "{without} of {LARGE} without the memory");
+    assert!((0.97 * limit..=limit).contains(&second), "{second} of {LARGE}");
+}
