@@ -61,7 +61,7 @@ pub struct Extension {
 
 /// One slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pool {
+pub struct StakePool {
     amount_micros: i64,
     charged_micros: i64,
     /// What the books say has ended, and what of it is not set off yet.
@@ -78,10 +78,10 @@ pub struct Pool {
     shrinking: bool,
 }
 
-impl Pool {
+impl StakePool {
     /// Nothing is in flight yet.
-    pub fn new(first: &Extension) -> Pool {
-        Pool {
+    pub fn new(first: &Extension) -> StakePool {
+        StakePool {
             amount_micros: first.amount_micros,
             charged_micros: 0,
             ended_micros: 0,
@@ -199,7 +199,7 @@ impl Pool {
         self.unset_micros = 0;
     }
 
-    /// New terms, after [`Pool::end_terms`].
+    /// New terms, after [`StakePool::end_terms`].
     pub fn extend(&mut self, by: &Extension) {
         self.amount_micros = by.amount_micros;
         self.forget_at_micros = self.forget_at_micros.max(by.forget_at_micros);
@@ -272,8 +272,8 @@ mod tests {
     }
 
     /// A pool of so many units whose leave is given and used up.
-    fn used_up(units: i64) -> (Pool, i64) {
-        let mut pool = Pool::new(&extension(units * UNIT, 640 * SECOND));
+    fn used_up(units: i64) -> (StakePool, i64) {
+        let mut pool = StakePool::new(&extension(units * UNIT, 640 * SECOND));
         let leave = pool.change_of_leave(0);
         pool.changed(leave);
         assert_eq!(pool.live_micros(leave), 0, "nothing is admitted yet");
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_dearer_price_widens_the_margin_until_its_admissions_are_over() {
-        let mut pool = Pool::new(&extension(100 * UNIT, 640 * SECOND));
+        let mut pool = StakePool::new(&extension(100 * UNIT, 640 * SECOND));
         let cheap = pool.change_of_leave(0);
         assert!(pool.missing_micros(0, cheap, UNIT) <= 0);
         assert!(pool.missing_micros(0, cheap, 10 * UNIT) > 0);
@@ -348,7 +348,7 @@ mod tests {
         /// and what the pool thinks is in flight is never less than what is.
         #[test]
         fn the_rule_of_section_5_holds(steps in prop::collection::vec((0..6u8, 1..100i64), 1..80)) {
-            let mut pool = Pool::new(&extension(50 * UNIT, 640 * SECOND));
+            let mut pool = StakePool::new(&extension(50 * UNIT, 640 * SECOND));
             let (mut now, mut left, mut ends) = (0, 0, 640 * SECOND);
             // Of each admission: its expectation and its token's end.
             let mut open: Vec<(i64, i64)> = Vec::new();

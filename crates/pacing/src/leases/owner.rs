@@ -18,7 +18,7 @@ use crate::admission::rate::Rate;
 use crate::admission::slice::Terms;
 use crate::admission::{Demand, Entity, Unmet};
 use crate::controller::inflight;
-use crate::controller::pool::Pool;
+use crate::controller::pool::StakePool;
 
 /// Demand is measured over at least this long: a burst is not a rate.
 const SHORTEST_MEASURE: Duration = Duration::from_millis(250);
@@ -39,7 +39,7 @@ pub(super) struct Owned {
     pub(super) seen_left: i64,
     pub(super) unused_since_micros: i64,
     /// What is in flight of it, when it is an expected one.
-    pub(super) pool: Option<Pool>,
+    pub(super) pool: Option<StakePool>,
     /// An expected one that is not admitted with: it keeps what is in flight.
     pub(super) rests: bool,
 }

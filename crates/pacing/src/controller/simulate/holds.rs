@@ -1,6 +1,6 @@
 //! Money in flight of a simulated entity, by the rules of production: nothing here decides what an
 //! admission counts as or how much margin it needs ([`inflight`]), nor what comes back when
-//! ([`Pool`]). `leases` do the same with a database between.
+//! ([`StakePool`]). `leases` do the same with a database between.
 //!
 //! What is simpler than there: all of the limit is one slice, extended when its terms are over, and
 //! the leave for an admission is worked out when it is asked for; charges are read back each tick. Of
@@ -9,7 +9,7 @@
 
 use super::super::TICK_SECONDS;
 use super::super::inflight::{self, Fading, Prices};
-use super::super::pool::{Extension, Pool};
+use super::super::pool::{Extension, StakePool};
 use super::{TICKS, TICKS_PER_MINUTE, World};
 
 const SECOND_MICROS: f64 = 1e6;
@@ -40,7 +40,7 @@ enum Form {
     },
     /// What is expected of it, and all of them a margin.
     Expected {
-        pool: Pool,
+        pool: StakePool,
         terms_end_tick: usize,
         /// Charged, and ended, as far as it has come.
         charged: f64,
@@ -72,7 +72,7 @@ impl<'a> Holds<'a> {
             Form::Whole { reserved: 0.0, returning: vec![0.0; TICKS] }
         } else {
             Form::Expected {
-                pool: Pool::new(&extension(world, 0, limit, world.price)),
+                pool: StakePool::new(&extension(world, 0, limit, world.price)),
                 terms_end_tick: ticks(charging.tokens.terms_seconds),
                 charged: 0.0,
                 ended_micros: 0,

@@ -168,7 +168,8 @@ async fn learn(tx: &db::Tx<'_>, day: Day, blocks: Blocks) -> Result<(), db::Erro
             kappa.settle_block(block.admitted_micros as f64, block.charged_micros as f64);
         }
         let is_known = block.admitted_count >= CHANCE_ADMISSIONS || block.charges >= CHANCE_CHARGES;
-        let enough = is_known || block.chance_admitted < CHANCE_ADMISSIONS;
+        let is_first = block.chance_admitted < CHANCE_ADMISSIONS;
+        let enough = is_known || is_first && block.payment == PaymentModel::PerClick;
         let chance = match block.payment {
             PaymentModel::PerClick | PaymentModel::PerConversion if enough => {
                 // As if one more had been admitted and charged: of few admissions it is too high.
