@@ -8,8 +8,8 @@
 //!
 //! The step is the tick of production, five seconds; results are kept by the minute. The hard limit
 //! acts as slices do: exactly, on what is truly spent, whatever the controller has seen of it.
-//! Holds that may cost nothing (π < 1) count with their margin ([`super::inflight`]), aged by the
-//! delay's own survival curve.
+//! Admissions that may cost nothing (π < 1) count with their margin, by the rules and in the pool of
+//! production, until they are charged or their tokens are over ([`super::inflight`], [`super::pool`]).
 //!
 //! Cost: about 4 ms for a day of 40 000 opportunities in release, 0.2 MB, and 0.7 more
 //! and a fifth more time where charges take time; nothing is kept per opportunity.
