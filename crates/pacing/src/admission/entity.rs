@@ -16,6 +16,7 @@ use super::rate::Rate;
 use super::slice::{Slice, Stake, Take, Terms};
 use super::{Moment, Refusal};
 use crate::calendar::schedule::Schedule;
+use crate::controller::inflight;
 
 /// Whether a campaign may spend at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,9 +119,6 @@ pub struct Unmet {
     /// The same of the most costly.
     pub most_expected_micros: i64,
 }
-
-/// No chance is taken to be smaller: whoever says 0 is charged all the same now and then.
-const SMALLEST_CHANCE_PPM: i64 = 100;
 
 impl Entity {
     pub(super) fn new(name: &CampaignId, account_no: i64, campaign_no: i64, seat: u32) -> Entity {
@@ -257,10 +255,8 @@ impl Entity {
         }
         let expected = price_micros.saturating_sub_unsigned(discount_micros) as f64;
         let caution = f64::from(self.caution_ppm.load(Ordering::Relaxed)) * 1e-6;
-        // Rounded up: an expectation that is a little high keeps a little more back.
-        let expected = (expected * caution).ceil() as i64;
-        let least = (price_micros / 1_000_000).saturating_mul(SMALLEST_CHANCE_PPM).max(1);
-        Stake { price_micros, expected_micros: expected.max(least).min(price_micros) }
+        let expected_micros = inflight::at_stake(price_micros, expected, caution);
+        Stake { price_micros, expected_micros }
     }
 
     /// Whether its slices may be taken from by what an admission is expected to cost.

@@ -17,6 +17,11 @@
 //! bounds stand; the count takes the usual price for the price of each.
 //!
 //! Where an admission costs its price for certain (impressions, clicks), π = 1, V = 0 and x = 0.
+//! Where it is charged more often than not, μ + x would keep back more than the whole price, so the
+//! whole price is counted until the charge comes or the token is over ([`by_whole_prices`]).
+//!
+//! These are the rules of `leases` and of [`super::simulate`]: both keep what is in flight in a
+//! [`super::pool`].
 
 /// How often the margin may be too small.
 pub const EPSILON: f64 = 1e-3;
@@ -24,11 +29,12 @@ pub const EPSILON: f64 = 1e-3;
 /// every few minutes, some thirty times a day.
 const EPSILON_COUNTED: f64 = 3e-4;
 /// The share of the limit from which the late reserve is kept back.
-pub const LATE_FROM: f64 = 0.9;
+const LATE_FROM: f64 = 0.9;
 /// Days that the late reserve remembers.
 const LATE_DAYS: usize = 28;
 const LATE_QUANTILE: f64 = 0.99;
-const HOURS: usize = 24;
+/// Hours of a day.
+pub const HOURS: usize = 24;
 const NEWTON_STEPS: usize = 8;
 /// Halvings of an amount: a slice of a thousand units to a thousandth.
 const ROOM_STEPS: usize = 32;
@@ -36,6 +42,27 @@ const ROOM_STEPS: usize = 32;
 const CHANCES_COUNTED: f64 = 20.0;
 /// P(Poisson(20) > 45) is below [`EPSILON_COUNTED`].
 const CHARGES_COUNTED: usize = 45;
+
+/// From this chance of a charge on, whole prices are counted.
+const MOSTLY_CHARGED: f64 = 0.5;
+/// No chance is taken to be smaller: whoever says 0 is charged all the same now and then.
+const SMALLEST_CHANCE_PPM: i64 = 100;
+
+/// Whether admissions with this chance of a charge, 0..=1, count with their whole prices: where most
+/// of them are charged, an expectation and its margin would keep back more.
+pub fn by_whole_prices(chance: f64) -> bool {
+    chance >= MOSTLY_CHARGED
+}
+
+/// What an admission of this price counts as while its charge is open, micro-units: what is expected
+/// of it, times `caution` (κ where that is above 1), within a ten-thousandth of the price and the
+/// price.
+pub fn at_stake(price_micros: i64, expected: f64, caution: f64) -> i64 {
+    // Rounded up: an expectation that is a little high keeps a little more back.
+    let expected = (expected * caution).ceil() as i64;
+    let least = (price_micros / 1_000_000).saturating_mul(SMALLEST_CHANCE_PPM).max(1);
+    expected.max(least).min(price_micros)
+}
 
 /// The live holds of an entity, in sums.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -85,6 +112,14 @@ pub fn needed(expected: f64, prices: &Prices) -> f64 {
         reserved: f64::INFINITY,
     };
     expected + margin(&live)
+}
+
+/// Whether so much room bears charges of which so much is expected: [`needed`] ≤ `room`, at the
+/// price of a square root where there is plenty.
+pub fn bears(room: f64, expected: f64, prices: &Prices) -> bool {
+    // Bernstein's margin is quick and never below the one that counts.
+    let plenty = expected + bernstein(expected * prices.largest, prices.largest) <= room;
+    plenty || needed(expected, prices) <= room
 }
 
 /// The most that may be expected where so much is there: the inverse of [`needed`], from below.
@@ -141,6 +176,34 @@ fn bennett(variance: f64, largest: f64) -> f64 {
     u * variance / largest
 }
 
+/// Expected charges of what was admitted and is not charged yet, as the controller counts them: an
+/// admission's expectation fades with the time that charges take on average.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Fading {
+    micros: f64,
+    admitted_micros: f64,
+}
+
+impl Fading {
+    /// A day begins, or is looked at for the first time: what was admitted before is not known.
+    pub fn begin(&mut self, admitted_micros: f64) {
+        *self = Fading { micros: 0.0, admitted_micros };
+    }
+
+    /// So many seconds have passed; `admitted_micros` is the day's sum, `lag_seconds` how long its
+    /// charges took on average.
+    pub fn step(&mut self, seconds: f64, admitted_micros: f64, lag_seconds: f64) {
+        let more = (admitted_micros - self.admitted_micros).max(0.0);
+        self.micros = (self.micros + more) * (-seconds / lag_seconds.max(0.1)).exp();
+        self.admitted_micros = admitted_micros;
+    }
+
+    /// What is in flight.
+    pub fn micros(&self) -> f64 {
+        self.micros
+    }
+}
+
 /// Late charges by hour of the day, for what to keep back near the limit.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LateReserve {
@@ -163,9 +226,10 @@ impl LateReserve {
         let rank = (LATE_QUANTILE * late.len() as f64).ceil() as usize;
         late.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
     }
+}
 
-    /// What to keep back now: nothing until [`LATE_FROM`] of the limit is spent.
-    pub fn reserve(&self, hour: usize, spent: f64, limit: f64) -> f64 {
-        if spent > LATE_FROM * limit { self.quantile(hour) } else { 0.0 }
-    }
+/// What is kept back of a limit for charges that may still come late: nothing until [`LATE_FROM`] of
+/// the limit is charged.
+pub fn kept_back(charged: f64, limit: f64, late: f64) -> f64 {
+    if charged > LATE_FROM * limit { late } else { 0.0 }
 }

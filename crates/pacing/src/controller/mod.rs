@@ -10,6 +10,7 @@
 //! * [`rate`]: the controller, a tracking law with feed-forward.
 //! * [`hierarchy`]: the account's pass-through ceiling over its campaigns.
 //! * [`inflight`]: money that admitted opportunities may still cost.
+//! * [`pool`]: the same of one slice, as it is admitted, charged and forgotten.
 //! * [`conversion`]: the same where charges come days later.
 //! * [`few`]: which opportunities to take when a day has room for a handful.
 //! * [`simulate`]: an entity's day or week with the very same controller, by seed.
@@ -27,6 +28,7 @@ pub mod few;
 pub mod hierarchy;
 pub mod inflight;
 pub mod plan;
+pub mod pool;
 pub mod rate;
 pub mod simulate;
 mod today;

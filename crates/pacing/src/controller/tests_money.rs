@@ -125,15 +125,18 @@ fn charges_exceed_the_margin_less_than_once_in_a_thousand() {
 #[test]
 fn the_late_reserve_waits_for_nine_tenths_of_the_limit() {
     let mut reserve = LateReserve::default();
-    assert_eq!(reserve.reserve(22, 99.0, 100.0), 0.0);
+    let kept_back = |reserve: &LateReserve, hour: usize, charged: f64| {
+        inflight::kept_back(charged, 100.0, reserve.quantile(hour))
+    };
+    assert_eq!(kept_back(&reserve, 22, 99.0), 0.0);
     for day in 0..40 {
         let mut late = [0.0; 24];
         late[22] = f64::from(day);
         reserve.push(late);
     }
-    assert_eq!(reserve.reserve(22, 90.0, 100.0), 0.0);
-    assert_eq!(reserve.reserve(22, 91.0, 100.0), 39.0);
-    assert_eq!(reserve.reserve(21, 91.0, 100.0), 0.0);
+    assert_eq!(kept_back(&reserve, 22, 90.0), 0.0);
+    assert_eq!(kept_back(&reserve, 22, 91.0), 39.0);
+    assert_eq!(kept_back(&reserve, 21, 91.0), 0.0);
     for _ in 0..28 {
         reserve.push([0.0; 24]);
     }

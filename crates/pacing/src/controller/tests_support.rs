@@ -72,6 +72,7 @@ pub(super) fn world(opportunities: f64, days: usize, seed: u64) -> World {
         price_spread: 0.5,
         charging: Charging::AT_ONCE,
         feedback_lag_seconds: 0.0,
+        replicas: 1,
         seed,
     }
 }

@@ -1,4 +1,4 @@
-//! The memory of expected slices: what [`Memory`] does with the [`Pool`]s of its slices.
+//! The memory of expected slices: what [`Memory`] does with the [`StakePool`]s of its slices.
 //!
 //! Such a slice is not closed when its time is over or nobody asks: it *rests*, open in the books,
 //! smaller, with no leave to admit. Demand that comes back extends it; else it is resolved like any
@@ -7,12 +7,12 @@
 
 use super::grant::Form;
 use super::owner::{Memory, Owned, Seat, to_micros};
-use super::pool::{self, Extension, Pool};
 use super::rules::Need;
 use super::store::{Reading, SliceKey};
 use crate::admission::slice::Terms;
 use crate::admission::{Entity, Unmet};
 use crate::controller::inflight::Prices;
+use crate::controller::pool::{self, Extension, StakePool};
 
 use std::sync::Arc;
 
@@ -130,7 +130,7 @@ impl Memory {
                 self.owned.remove(&(key.account_no, key.slice_no));
                 pool
             }
-            (Some(_) | None, _) => Pool::new(&extension),
+            (Some(_) | None, _) => StakePool::new(&extension),
         };
         let leave = pool.change_of_leave(0).max(0);
         pool.changed(leave);

@@ -3,7 +3,7 @@
 //! A replica holds a *slice* of each campaign that is asked for: an amount that was reserved at
 //! once in the campaign's headroom, the account's headroom and a hold, until a deadline and within
 //! one Moscow day. `admission` takes from it without asking anybody. A campaign whose admissions are
-//! mostly not charged has an *expected* slice ([`pool`]): it is taken from by expected charges, lasts
+//! mostly not charged has an *expected* slice ([`crate::controller::pool`]): it is taken from by expected charges, lasts
 //! as long as there is demand, and keeps a margin. Four loops keep this going:
 //!
 //! | loop | when | what |
@@ -30,8 +30,7 @@
 //!    crash at any point asks again with the same request id and holds nothing twice.
 //!
 //! Files beyond mod, rules and store: `grant` and `books` are the two transactions, `owner` is the
-//! memory and `in_flight` that of expected slices, `pool` their arithmetic, `refill` and `exchange` the
-//! loops over it, `holds` the treasurer; `reached` collects limits that are used up, for the pacer.
+//! memory and `in_flight` that of expected slices, `refill` and `exchange` the loops over it, `holds` the treasurer; `reached` collects limits that are used up, for the pacer.
 //!
 //! Not here: charges (they move reserved to charged under the same locks), the admission rate
 //! (`pacer`).
@@ -42,7 +41,6 @@ mod grant;
 mod holds;
 mod in_flight;
 mod owner;
-mod pool;
 mod reached;
 mod refill;
 mod rules;
@@ -50,6 +48,8 @@ mod rules;
 mod rules_tests;
 mod settings;
 mod store;
+#[cfg(test)]
+mod tests_simulated;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

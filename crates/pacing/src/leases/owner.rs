@@ -12,21 +12,19 @@ use tokio::time::{Duration, Instant};
 
 use super::books::Report;
 use super::grant::Form;
-use super::pool::Pool;
 use super::rules::{self, Need, Provision};
 use super::store::{Reading, SliceKey};
 use crate::admission::rate::Rate;
 use crate::admission::slice::Terms;
 use crate::admission::{Demand, Entity, Unmet};
+use crate::controller::inflight;
+use crate::controller::pool::StakePool;
 
 /// Demand is measured over at least this long: a burst is not a rate.
 const SHORTEST_MEASURE: Duration = Duration::from_millis(250);
 
 /// A campaign that nobody asked about for so long spends nothing.
 const FORGET_RATE_AFTER: Duration = Duration::from_secs(15);
-
-/// From this chance of a charge on, whole prices are taken.
-const MOSTLY_CHARGED: f64 = 0.5;
 
 /// A slice of ours that is open.
 #[derive(Debug)]
@@ -41,7 +39,7 @@ pub(super) struct Owned {
     pub(super) seen_left: i64,
     pub(super) unused_since_micros: i64,
     /// What is in flight of it, when it is an expected one.
-    pub(super) pool: Option<Pool>,
+    pub(super) pool: Option<StakePool>,
     /// An expected one that is not admitted with: it keeps what is in flight.
     pub(super) rests: bool,
 }
@@ -465,7 +463,7 @@ impl Seat {
     /// Whether its next slice should go by what admissions are expected to cost: where most of them
     /// are charged it would keep back more than whole prices do.
     pub(super) fn expects(&self) -> bool {
-        self.entity.expects() && self.chance < MOSTLY_CHARGED
+        self.entity.expects() && !inflight::by_whole_prices(self.chance)
     }
 
     /// The price that is usual here.

@@ -11,6 +11,7 @@ use super::store::{BaseRow, Stamp, Totals as Row};
 use crate::budgets::{Entity, Limits};
 use crate::calendar::week::WeekSpent;
 use crate::controller::curve::{Mode, Profile};
+use crate::controller::inflight::Fading;
 use crate::controller::rate::{Base, DayPlan, Pacer, Reading, Totals};
 
 /// What is known of an entity when its day is planned.
@@ -41,12 +42,10 @@ pub(super) struct Paced {
     pub(super) limit_micros: Option<i64>,
 }
 
-/// Expected charges of what was admitted and is not charged yet. An admission's expectation fades
-/// with the time that charges take here on average.
+/// What is in flight of the day.
 #[derive(Debug, Clone, Copy, Default)]
 struct InFlight {
-    micros: f64,
-    admitted_micros: f64,
+    fading: Fading,
     at: Option<DateTime<Utc>>,
 }
 
@@ -55,16 +54,11 @@ impl InFlight {
     /// belongs to yesterday.
     fn step(&mut self, now: DateTime<Utc>, admitted_micros: f64, lag_seconds: f64) -> f64 {
         let since = self.at.replace(now);
-        let same_day = since.is_some_and(|since| Day::of(since) == Day::of(now));
-        if same_day {
-            let more = (admitted_micros - self.admitted_micros).max(0.0);
-            let passed = since.map_or(0.0, |since| seconds(now - since));
-            self.micros = (self.micros + more) * (-passed / lag_seconds.max(0.1)).exp();
-        } else {
-            self.micros = 0.0;
+        match since.filter(|since| Day::of(*since) == Day::of(now)) {
+            Some(since) => self.fading.step(seconds(now - since), admitted_micros, lag_seconds),
+            None => self.fading.begin(admitted_micros),
         }
-        self.admitted_micros = admitted_micros;
-        self.micros
+        self.fading.micros()
     }
 }
 
@@ -121,7 +115,7 @@ impl Paced {
         }
         self.solve(now, row);
         let change_no = self.facts.stamp.1.filter(|_| changed)?;
-        let spent = row.charged_micros as f64 + self.in_flight.micros;
+        let spent = row.charged_micros as f64 + self.in_flight.fading.micros();
         self.plan.base = Base { second: second_of(now), spent };
         Some(BaseRow { change_no, at: now, micros: spent as i64 })
     }
@@ -138,7 +132,7 @@ impl Paced {
         if let Some(today) = spent.get_mut(usize::from(day.weekday0())) {
             *today = used;
         }
-        let committed = row.charged_micros as f64 + self.in_flight.micros;
+        let committed = row.charged_micros as f64 + self.in_flight.fading.micros();
         self.planned_at = now;
         self.plan.profile = self.facts.profile.clone();
         self.plan.level_known = self.facts.level_known;

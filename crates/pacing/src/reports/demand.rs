@@ -61,6 +61,8 @@ pub(super) struct Demand {
     pub(super) charge: f64,
     /// The chance of a charge, above 0 and at most 1.
     pub(super) chance: f64,
+    /// The chances that callers state, in multiples of the true ones; at least 1.
+    pub(super) overstated: f64,
 }
 
 /// Reads the demand of an entity as of today; `None` when nothing was ever offered, or when what
@@ -123,7 +125,8 @@ pub(super) async fn load(
         return Ok(None);
     }
     let (charge, chance) = mean_charge(&single);
-    Ok(Some(Demand { parts, is_fresh, charge, chance }))
+    let overstated = (1.0 / mean_kappa(&single)).max(1.0);
+    Ok(Some(Demand { parts, is_fresh, charge, chance, overstated }))
 }
 
 /// What an account's forecast has above those of its campaigns.
@@ -356,7 +359,7 @@ mod tests {
     }
 
     fn of(parts: Vec<Part>) -> Demand {
-        Demand { parts, is_fresh: false, charge: UNIT, chance: 1.0 }
+        Demand { parts, is_fresh: false, charge: UNIT, chance: 1.0, overstated: 1.0 }
     }
 
     fn whole(planned: &[PlannedDay]) -> Vec<i64> {

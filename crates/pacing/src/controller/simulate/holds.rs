@@ -1,156 +1,215 @@
-//! Live holds of a simulated entity, in sums: what they are expected to cost, and their margin.
+//! Money in flight of a simulated entity, by the rules of production: nothing here decides what an
+//! admission counts as or how much margin it needs ([`inflight`]), nor what comes back when
+//! ([`StakePool`]). `leases` do the same with a database between.
 //!
-//! The delay is a mixture of two exponentials, so what is left to be expected of all holds decays
-//! as two sums do, and nothing is kept per hold.
+//! What is simpler than there: all of the limit is one slice, extended when its terms are over, and
+//! the leave for an admission is worked out when it is asked for; charges are read back each tick. Of
+//! several replicas each keeps a margin for its part of what is in flight; they are taken to be
+//! equal, for margins add up to the most then (they are concave).
 
 use super::super::TICK_SECONDS;
-use super::super::inflight::{self, Live};
-use super::{TICKS, World};
+use super::super::inflight::{self, Fading, Prices};
+use super::super::pool::{Extension, StakePool};
+use super::{TICKS, TICKS_PER_MINUTE, World};
 
-/// A hold's life in parts, for the dearest of the live ones.
-const LARGEST_PARTS: usize = 6;
+const SECOND_MICROS: f64 = 1e6;
 
-#[derive(Debug)]
-pub(super) struct Holds {
-    probability: f64,
-    certain: bool,
-    /// The most that one may cost.
-    dearest: f64,
-    /// The dearest price of each sixth of a hold's life, newest first.
-    largest: [f64; LARGEST_PARTS + 1],
-    /// Per tick, what is left of the ordinary and of the long sum.
-    keep: [f64; 2],
-    share: [f64; 2],
-    /// Σ π·c and Σ π·c² (for π small, V), each in its two sums.
-    expected: [f64; 2],
-    squares: [f64; 2],
-    /// Σ π, likewise.
-    chances: [f64; 2],
-    /// Charges by the tick in which they arrive, and those after midnight.
-    arriving: Vec<f64>,
-    after: f64,
+/// Charges that come in a tick.
+#[derive(Debug, Clone, Copy, Default)]
+struct Arrival {
+    price: f64,
+    /// Of it, what comes after its token is over.
     late: f64,
-    hold_seconds: f64,
-    /// Full prices of live holds, by tick, until they expire.
-    reserved_by_tick: Vec<f64>,
-    reserved: f64,
-    /// Admitted and neither charged nor given up: exact where every admission is charged.
-    outstanding: f64,
-    /// The margin of what is live and one more, as of the last change.
-    margin: f64,
+    /// What the admissions of the others counted as.
+    ended_micros: i64,
+    count: f64,
+    /// How long they took, all together.
+    seconds: f64,
 }
 
-impl Holds {
-    pub(super) fn new(world: &World) -> Self {
-        let charging = world.charging;
-        let (keep, share) = charging.delay.map_or(([0.0; 2], [1.0, 0.0]), |delay| {
-            let left = |mean: f64| (-TICK_SECONDS / mean).exp();
-            let ordinary = left(delay.median_seconds / std::f64::consts::LN_2);
-            ([ordinary, left(delay.tail_seconds)], [1.0 - delay.tail_share, delay.tail_share])
-        });
-        let certain = charging.delay.is_none() && charging.probability >= 1.0;
-        let ticks = if certain { 0 } else { TICKS };
-        let mut holds = Self {
-            probability: charging.probability,
-            certain,
-            dearest: world.most_price(),
-            largest: [0.0; LARGEST_PARTS + 1],
-            keep,
-            share,
-            expected: [0.0; 2],
-            squares: [0.0; 2],
-            chances: [0.0; 2],
-            arriving: vec![0.0; ticks],
+/// What counts of an admission until its charge comes or its token is over.
+#[derive(Debug)]
+enum Form {
+    /// An admission is its charge.
+    AtOnce,
+    /// The whole price.
+    Whole {
+        reserved: f64,
+        /// What is never charged in time, by the tick in which it comes back.
+        returning: Vec<f64>,
+    },
+    /// What is expected of it, and all of them a margin.
+    Expected {
+        pool: StakePool,
+        terms_end_tick: usize,
+        /// Charged, and ended, as far as it has come.
+        charged: f64,
+        ended_micros: i64,
+        reserved: f64,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Holds<'a> {
+    world: &'a World,
+    form: Form,
+    /// By tick; those that come after midnight are `after`.
+    arriving: Vec<Arrival>,
+    after: f64,
+    late: f64,
+    admitted: f64,
+    fading: Fading,
+    settled_count: f64,
+    settled_seconds: f64,
+}
+
+impl<'a> Holds<'a> {
+    pub(crate) fn new(world: &'a World, limit: f64) -> Self {
+        let charging = &world.charging;
+        let form = if charging.delay.is_none() && charging.probability >= 1.0 {
+            Form::AtOnce
+        } else if inflight::by_whole_prices(charging.probability) {
+            Form::Whole { reserved: 0.0, returning: vec![0.0; TICKS] }
+        } else {
+            Form::Expected {
+                pool: StakePool::new(&extension(world, 0, limit, world.price)),
+                terms_end_tick: ticks(charging.tokens.terms_seconds),
+                charged: 0.0,
+                ended_micros: 0,
+                reserved: 0.0,
+            }
+        };
+        let ticks = if matches!(form, Form::AtOnce) { 0 } else { TICKS };
+        Self {
+            world,
+            form,
+            arriving: vec![Arrival::default(); ticks],
             after: 0.0,
             late: 0.0,
-            hold_seconds: charging.hold_seconds,
-            reserved_by_tick: vec![0.0; ticks],
-            reserved: 0.0,
-            outstanding: 0.0,
-            margin: 0.0,
-        };
-        holds.measure();
-        holds
+            admitted: 0.0,
+            fading: Fading::default(),
+            settled_count: 0.0,
+            settled_seconds: 0.0,
+        }
     }
 
     /// Whether an admission is its charge.
     pub(super) fn certain(&self) -> bool {
-        self.certain
+        matches!(self.form, Form::AtOnce)
     }
 
-    /// A tick begins: holds age, the oldest expire. Returns the charges that arrive.
-    pub(super) fn advance(&mut self, tick: usize) -> f64 {
-        if self.certain {
-            return 0.0;
-        }
-        for sums in [&mut self.expected, &mut self.squares, &mut self.chances] {
-            for (sum, keep) in sums.iter_mut().zip(self.keep) {
-                *sum *= keep;
+    /// A tick begins: charges arrive, and what nobody ended comes back. Gives what is charged, and
+    /// what of it is late.
+    pub(crate) fn advance(&mut self, tick: usize, limit: f64) -> (f64, f64) {
+        let arrival = self.arriving.get(tick).copied().unwrap_or_default();
+        self.settled_count += arrival.count;
+        self.settled_seconds += arrival.seconds;
+        match &mut self.form {
+            Form::AtOnce => {}
+            Form::Whole { reserved, returning } => {
+                let returned = returning.get(tick).copied().unwrap_or(0.0);
+                *reserved -= returned + arrival.price - arrival.late;
+            }
+            Form::Expected { pool, terms_end_tick, charged, ended_micros, .. } => {
+                let over = tick >= *terms_end_tick;
+                if over {
+                    pool.end_terms(0);
+                }
+                if over || arrival.price > 0.0 {
+                    *charged += arrival.price;
+                    *ended_micros += arrival.ended_micros;
+                    pool.read_back(*charged as i64, *ended_micros, micros_at(tick));
+                }
+                if over {
+                    pool.extend(&extension(self.world, tick, limit, 0.0));
+                    *terms_end_tick = tick + ticks(self.world.charging.tokens.terms_seconds);
+                }
             }
         }
-        let hold = (self.hold_seconds / TICK_SECONDS) as usize;
-        if tick.is_multiple_of((hold / LARGEST_PARTS).max(1)) {
-            self.largest.rotate_right(1);
-            if let Some(newest) = self.largest.first_mut() {
-                *newest = 0.0;
-            }
-        }
-        let expired = tick.checked_sub(hold).and_then(|tick| self.reserved_by_tick.get(tick));
-        self.reserved = (self.reserved - expired.copied().unwrap_or(0.0)).max(0.0);
-        self.measure();
-        let arrived = self.arriving.get(tick).copied().unwrap_or(0.0);
-        self.outstanding -= arrived;
-        arrived
+        (arrival.price, arrival.late)
     }
 
-    /// Whether S + μ + x stays within the limit with one more of this price.
-    pub(super) fn fits(&self, charged: f64, price: f64, limit: f64) -> bool {
-        if self.certain {
-            return charged + price <= limit;
-        }
-        let live = self.live_with(price);
-        // Near the limit the tighter bound, which costs more.
-        charged + live.expected + self.margin <= limit
-            || charged + live.expected + inflight::margin(&live) <= limit
-    }
-
-    pub(super) fn admit(&mut self, tick: usize, price: f64, charge: Option<f64>) {
-        let mean = self.probability * price;
-        for (sums, value) in [
-            (&mut self.expected, mean),
-            (&mut self.squares, mean * price),
-            (&mut self.chances, self.probability),
-        ] {
-            for (sum, share) in sums.iter_mut().zip(self.share) {
-                *sum += value * share;
+    /// Whether the limit bears one more of this price.
+    pub(crate) fn fits(&mut self, tick: usize, charged: f64, price: f64, limit: f64) -> bool {
+        let room = limit - charged;
+        let stake = self.stake(price);
+        match &mut self.form {
+            Form::AtOnce => price <= room,
+            Form::Whole { reserved, .. } => *reserved + price <= room,
+            Form::Expected { pool, .. } => {
+                if price as i64 > pool.largest_micros() {
+                    // Dearer than the terms say: they are made anew.
+                    pool.end_terms(0);
+                    pool.extend(&extension(self.world, tick, limit, price));
+                }
+                let live = pool.live_micros(0).saturating_add(stake);
+                let prices = pool.prices();
+                let sharers = sharers(self.world.replicas, limit, &prices);
+                inflight::bears(room / sharers, live as f64 / sharers, &prices)
             }
         }
-        self.reserved += price;
-        if let Some(newest) = self.largest.first_mut() {
-            *newest = newest.max(price);
+    }
+
+    /// Admits at a price; the charge comes after `charge` seconds, if it does.
+    pub(crate) fn admit(&mut self, tick: usize, price: f64, charge: Option<f64>) {
+        let stake = self.stake(price);
+        let expected = self.world.charging.probability * price;
+        self.admitted += expected;
+        let over = self.token_over_tick(tick);
+        let came = charge.map(|seconds| (seconds, tick + 1 + ticks(seconds.min(86_400.0))));
+        let in_time = came.is_some_and(|(_, at)| at <= over);
+        match &mut self.form {
+            Form::AtOnce => {}
+            Form::Whole { reserved, returning } => {
+                *reserved += price;
+                let at = over + ticks(self.world.charging.tokens.grace_seconds);
+                if let (false, Some(back)) = (in_time, returning.get_mut(at)) {
+                    *back += price;
+                }
+            }
+            Form::Expected { pool, .. } => pool.changed(stake),
         }
-        if let Some(reserved) = self.reserved_by_tick.get_mut(tick) {
-            *reserved += price;
-        }
-        let Some(delay) = charge else { return };
-        self.outstanding += price;
-        if delay > self.hold_seconds {
-            self.late += price;
-        }
-        let ticks = (delay / TICK_SECONDS).min(TICKS as f64) as usize;
-        match self.arriving.get_mut(tick + 1 + ticks) {
-            Some(arriving) => *arriving += price,
+        let Some((seconds, at)) = came else { return };
+        let late = if in_time { 0.0 } else { price };
+        self.late += late;
+        match self.arriving.get_mut(at) {
+            Some(arrival) => {
+                arrival.price += price;
+                arrival.late += late;
+                arrival.ended_micros += if in_time { stake } else { 0 };
+                arrival.count += 1.0;
+                arrival.seconds += seconds;
+            }
             None => self.after += price,
         }
     }
 
-    pub(super) fn expected(&self) -> f64 {
-        if self.probability >= 1.0 { self.outstanding } else { self.aged() }
+    /// A tick ends: what is in flight by the controller's count, and what is kept back above it. What
+    /// the margin comes to is worked out once a minute.
+    pub(super) fn look(&mut self, tick: usize, limit: f64) -> (f64, f64) {
+        let lag = self.lag_seconds();
+        let reserved = match &mut self.form {
+            Form::AtOnce => return (0.0, 0.0),
+            Form::Whole { reserved, .. } => *reserved,
+            Form::Expected { pool, reserved, .. } => {
+                if tick.is_multiple_of(TICKS_PER_MINUTE) {
+                    let prices = pool.prices();
+                    let sharers = sharers(self.world.replicas, limit, &prices);
+                    let live = pool.live_micros(0) as f64 / sharers;
+                    *reserved = inflight::needed(live, &prices) * sharers;
+                }
+                *reserved
+            }
+        };
+        self.fading.step(TICK_SECONDS, self.admitted, lag);
+        let in_flight = self.fading.micros().min(reserved);
+        let certain = self.world.charging.probability >= 1.0;
+        (in_flight, if certain { 0.0 } else { reserved - in_flight })
     }
 
-    /// x with one more, by the quick bound.
-    pub(super) fn margin(&self) -> f64 {
-        self.margin
+    /// How long charges took today, on average.
+    pub(super) fn lag_seconds(&self) -> f64 {
+        self.settled_seconds / self.settled_count.max(1.0)
     }
 
     /// Charged after midnight to the day.
@@ -158,34 +217,60 @@ impl Holds {
         self.after
     }
 
-    /// Charged after the hold had expired.
+    /// Charged after the token was over.
     pub(super) fn late(&self) -> f64 {
         self.late
     }
 
-    fn live_with(&self, price: f64) -> Live {
-        let expected = self.expected() + self.probability * price;
-        let squares = self.squares.iter().sum::<f64>() + self.probability * price * price;
-        Live {
-            expected,
-            variance: squares * (1.0 - self.probability),
-            largest: self.largest.iter().fold(price, |most, part| most.max(*part)),
-            chances: (self.chances.iter().sum::<f64>() + self.probability),
-            reserved: self.reserved + price,
-        }
+    /// How much more expectation the limit bears.
+    #[cfg(test)]
+    pub(crate) fn leave(&self, charged: i64, limit: i64) -> i64 {
+        let Form::Expected { pool, .. } = &self.form else { return 0 };
+        let borne = inflight::most_expected((limit - charged) as f64, &pool.prices());
+        borne as i64 - pool.live_micros(0)
     }
 
-    fn aged(&self) -> f64 {
-        self.expected.iter().sum()
+    /// What an admission of this price counts as.
+    fn stake(&self, price: f64) -> i64 {
+        let charging = &self.world.charging;
+        let stated = charging.probability * charging.overstated;
+        inflight::at_stake(price as i64, price * stated.min(1.0), 1.0)
     }
 
-    /// Bernstein's margin is quick and never below the one that counts.
-    fn measure(&mut self) {
-        let live = self.live_with(self.dearest);
-        self.margin = if live.variance > 0.0 {
-            inflight::bernstein(live.variance, live.largest)
-        } else {
-            0.0
+    /// When the token of an admission of this tick is over: all tokens of the same terms are at once.
+    fn token_over_tick(&self, tick: usize) -> usize {
+        let tokens = &self.world.charging.tokens;
+        let terms_end = match self.form {
+            Form::AtOnce => tick,
+            Form::Whole { .. } => tick + ticks(tokens.terms_seconds),
+            Form::Expected { terms_end_tick, .. } => terms_end_tick,
         };
+        terms_end + ticks(tokens.lifetime_seconds)
     }
+}
+
+/// Terms from this tick on, with at least this price.
+fn extension(world: &World, tick: usize, limit: f64, price: f64) -> Extension {
+    let tokens = &world.charging.tokens;
+    let after = tokens.terms_seconds + tokens.lifetime_seconds + tokens.grace_seconds;
+    Extension {
+        amount_micros: limit as i64,
+        usual_micros: world.price as i64,
+        dearest_micros: (price > 0.0).then_some(price as i64),
+        forget_at_micros: micros_at(tick) + (after * SECOND_MICROS) as i64,
+    }
+}
+
+/// How many replicas admit at the same time: no more than each has room for an admission with its
+/// margin and as much again, for a smaller budget stays with fewer.
+fn sharers(replicas: u32, limit: f64, prices: &Prices) -> f64 {
+    (limit / (2.0 * prices.largest)).floor().clamp(1.0, f64::from(replicas.max(1)))
+}
+
+fn ticks(seconds: f64) -> usize {
+    (seconds / TICK_SECONDS) as usize
+}
+
+fn micros_at(tick: usize) -> i64 {
+    (tick as f64 * TICK_SECONDS * SECOND_MICROS) as i64
 }

@@ -28,19 +28,40 @@ pub struct Charging {
     pub probability: f64,
     /// How long it takes; `None` is at once, and then `probability` is 1 for the limit.
     pub delay: Option<Delay>,
-    /// A charge that takes longer is late: its hold has been given back.
-    pub hold_seconds: f64,
+    /// How long what an admission may cost is kept.
+    pub tokens: Tokens,
+    /// The chance that callers state, in multiples of the true one; at least 1, for production raises
+    /// what is too low by κ.
+    pub overstated: f64,
+}
+
+/// How long admissions last (the settings of `leases`), seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tokens {
+    /// How long the same terms hold; admissions under them expire together.
+    pub terms_seconds: f64,
+    /// How long after its terms a token lasts: a charge that comes later is late.
+    pub lifetime_seconds: f64,
+    /// How much later what nobody ended comes back.
+    pub grace_seconds: f64,
+}
+
+impl Tokens {
+    /// The defaults of production.
+    pub const USUAL: Self =
+        Self { terms_seconds: 10.0, lifetime_seconds: 600.0, grace_seconds: 30.0 };
 }
 
 impl Charging {
     /// Impressions, or clicks admitted as clicks: charged at once.
-    pub const AT_ONCE: Self = Self { probability: 1.0, delay: None, hold_seconds: 0.0 };
+    pub const AT_ONCE: Self =
+        Self { probability: 1.0, delay: None, tokens: Tokens::USUAL, overstated: 1.0 };
 
     /// Impressions that are paid per click with probability `probability`: median 60 s, 3 % around
-    /// half an hour, holds of an hour.
+    /// half an hour.
     pub const fn clicks(probability: f64) -> Self {
         let delay = Delay { median_seconds: 60.0, tail_share: 0.03, tail_seconds: 1_800.0 };
-        Self { probability, delay: Some(delay), hold_seconds: 3_600.0 }
+        Self { probability, delay: Some(delay), tokens: Tokens::USUAL, overstated: 1.0 }
     }
 }
 
@@ -57,6 +78,8 @@ pub struct World {
     pub charging: Charging,
     /// How long a charge takes to be seen by the controller, seconds.
     pub feedback_lag_seconds: f64,
+    /// Among how many replicas admissions are spread; 0 counts as 1.
+    pub replicas: u32,
     /// The same seed gives the same world.
     pub seed: u64,
 }
@@ -132,7 +155,7 @@ impl Arrivals {
 
     /// The delay of an admission's charge in seconds, if it is charged at all.
     pub(super) fn charge(&mut self, world: &World) -> Option<f64> {
-        let Charging { probability, delay, hold_seconds: _ } = world.charging;
+        let Charging { probability, delay, tokens: _, overstated: _ } = world.charging;
         if self.charges.random::<f64>() >= probability {
             return None;
         }

@@ -38,8 +38,9 @@ const REPORT_DAYS: i32 = 2;
 const CURVES_KEPT: TimeDelta = TimeDelta::weeks(8);
 const READINGS_KEPT: TimeDelta = TimeDelta::days(14);
 
-/// A chance is learned from at least so many admissions, or charges, of a day: few, because until
-/// it is known every admission counts as a charge.
+/// A chance is well known from so many admissions, or charges, of a day. Until it is, it is learned
+/// every minute from those that there are: at first every admission counts as a charge, so the rate is
+/// low, and only admissions show that they are none.
 const CHANCE_ADMISSIONS: i64 = 50;
 const CHANCE_CHARGES: i64 = 20;
 
@@ -51,6 +52,15 @@ pub(super) fn minute_of(now: DateTime<Utc>) -> DateTime<Utc> {
 fn floor(now: DateTime<Utc>, to: TimeDelta) -> DateTime<Utc> {
     // Moscow's offset is whole hours, so quarter hours are the same there.
     now.duration_trunc(to).unwrap_or(now)
+}
+
+/// Which campaigns teach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blocks {
+    /// All, at the end of ten minutes.
+    All,
+    /// Those whose chance of a charge is not well known, each minute.
+    OfUnknownChance,
 }
 
 /// What of the campaigns stood unchanged since the last slot began: only those were seen whole.
@@ -125,9 +135,8 @@ pub(super) async fn minute(
     if crossed(SLOT) && slot_end - done_at <= LATEST_TURN {
         store::mark_seen(&tx, slot_end - SLOT, SLOT_SECONDS as f32, &seen).await?;
     }
-    if crossed(BLOCK) {
-        learn(&tx, minute.day).await?;
-    }
+    let blocks = if crossed(BLOCK) { Blocks::All } else { Blocks::OfUnknownChance };
+    learn(&tx, minute.day, blocks).await?;
     if crossed(HOUR) {
         store::note_late(&tx, &minute).await?;
     }
@@ -146,21 +155,27 @@ pub(super) async fn minute(
 
 /// κ of every campaign with admissions since the last block, and the chance of a charge of those
 /// that are not paid per impression.
-async fn learn(tx: &db::Tx<'_>, day: Day) -> Result<(), db::Error> {
+async fn learn(tx: &db::Tx<'_>, day: Day, blocks: Blocks) -> Result<(), db::Error> {
     let mut learned = Vec::new();
-    for block in store::blocks(tx, day).await? {
+    for mut block in store::blocks(tx, day, blocks, CHANCE_ADMISSIONS).await? {
         let mut kappa = Kappa::new(block.kappa);
-        let estimated = (block.admitted_micros - block.before_admitted).max(0);
-        let charged = (block.charged_micros - block.before_charged).max(0);
-        if estimated == 0 {
+        if block.admitted_micros <= block.before_admitted {
             continue;
         }
-        kappa.settle_block(estimated as f64, charged as f64);
-        let enough = block.admitted_count >= CHANCE_ADMISSIONS || block.charges >= CHANCE_CHARGES;
+        // Of the day so far: near a limit a block admits next to nothing, and what is charged in it
+        // belongs to the blocks before.
+        if blocks == Blocks::All {
+            kappa.settle_block(block.admitted_micros as f64, block.charged_micros as f64);
+        }
+        let is_known = block.admitted_count >= CHANCE_ADMISSIONS || block.charges >= CHANCE_CHARGES;
+        let is_first = block.chance_admitted < CHANCE_ADMISSIONS;
+        let enough = is_known || is_first && block.payment == PaymentModel::PerClick;
         let chance = match block.payment {
             PaymentModel::PerClick | PaymentModel::PerConversion if enough => {
                 // As if one more had been admitted and charged: of few admissions it is too high.
                 let admitted = (block.admitted_count + 1) as f64;
+                block.chance_charges = block.charges;
+                block.chance_admitted = block.admitted_count;
                 Some(((block.charges + 1) as f64 / admitted).clamp(1e-6, 1.0))
             }
             PaymentModel::PerImpression | PaymentModel::PerClick | PaymentModel::PerConversion => {

@@ -9,6 +9,8 @@ use crate::calendar::policy::PaymentModel;
 use crate::campaigns::payment_from_number;
 use crate::leases::Stopped;
 
+use super::Blocks;
+
 /// For how many days late charges are remembered.
 const LATE_DAYS: i32 = 28;
 
@@ -230,8 +232,8 @@ const BLOCKS: &str = "-- pacer.blocks
 SELECT s.account_no, s.campaign_no, s.admitted_micros, s.admitted_count,
     coalesce(h.charged_micros, 0) AS charged_micros, coalesce(h.charges, 0) AS charges,
     c.payment_model, coalesce(p.kappa, 1) AS kappa, p.chance,
-    CASE p.kappa_day WHEN $1 THEN p.kappa_charged ELSE 0 END AS before_charged,
-    CASE p.kappa_day WHEN $1 THEN p.kappa_admitted ELSE 0 END AS before_admitted
+    CASE p.kappa_day WHEN $1 THEN p.kappa_admitted ELSE 0 END AS before_admitted,
+    coalesce(p.chance_charges, 0) AS chance_charges, coalesce(p.chance_admitted, 0) AS chance_admitted
 FROM (
     SELECT account_no, campaign_no, sum(admitted_micros)::bigint AS admitted_micros,
         sum(admitted_count)::bigint AS admitted_count
@@ -241,7 +243,8 @@ JOIN campaign c USING (account_no, campaign_no)
 LEFT JOIN headroom h
     ON h.account_no = s.account_no AND h.level = 1 AND h.entity_no = s.campaign_no AND h.day = $1
 LEFT JOIN pace p ON p.account_no = s.account_no AND p.level = 1 AND p.entity_no = s.campaign_no
-WHERE p.kappa_day IS DISTINCT FROM $1 OR s.admitted_micros > p.kappa_admitted";
+WHERE (p.kappa_day IS DISTINCT FROM $1 OR s.admitted_micros > p.kappa_admitted)
+    AND ($2 OR c.payment_model = 2 AND coalesce(p.chance_admitted, 0) < $3)";
 
 /// What a campaign was admitted and charged, and what of it κ has learned from.
 #[derive(Debug)]
@@ -255,13 +258,22 @@ pub(super) struct Block {
     pub(super) payment: PaymentModel,
     pub(super) kappa: f64,
     pub(super) chance: Option<f64>,
-    pub(super) before_charged: i64,
     pub(super) before_admitted: i64,
+    /// What the chance was learned from.
+    pub(super) chance_charges: i64,
+    pub(super) chance_admitted: i64,
 }
 
-/// The campaigns that were admitted anything since κ was last learned.
-pub(super) async fn blocks(tx: &Tx<'_>, day: Day) -> Result<Vec<Block>, db::Error> {
-    tx.query(BLOCKS, &[&day]).await?.iter().map(block_from_row).collect()
+/// The campaigns that were admitted anything since they last taught. A chance is well known that was
+/// learned from so many admissions.
+pub(super) async fn blocks(
+    tx: &Tx<'_>,
+    day: Day,
+    which: Blocks,
+    well_known: i64,
+) -> Result<Vec<Block>, db::Error> {
+    let all = which == Blocks::All;
+    tx.query(BLOCKS, &[&day, &all, &well_known]).await?.iter().map(block_from_row).collect()
 }
 
 fn block_from_row(row: &Row) -> Result<Block, db::Error> {
@@ -275,8 +287,9 @@ fn block_from_row(row: &Row) -> Result<Block, db::Error> {
         payment: payment_from_number(row.try_get("payment_model")?)?,
         kappa: row.try_get("kappa")?,
         chance: row.try_get("chance")?,
-        before_charged: row.try_get("before_charged")?,
         before_admitted: row.try_get("before_admitted")?,
+        chance_charges: row.try_get("chance_charges")?,
+        chance_admitted: row.try_get("chance_admitted")?,
     })
 }
 
@@ -314,8 +327,8 @@ pub(super) async fn write_learned(
             &column(|block| block.charged_micros),
             &column(|block| block.admitted_micros),
             &chances,
-            &column(|block| block.charges),
-            &column(|block| block.admitted_count),
+            &column(|block| block.chance_charges),
+            &column(|block| block.chance_admitted),
         ],
     )
     .await

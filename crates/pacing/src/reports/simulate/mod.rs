@@ -10,6 +10,7 @@ mod rules;
 
 use std::sync::Arc;
 
+use adspend_common::config::HumanDuration;
 use adspend_common::db;
 use adspend_common::identity::Caller;
 use adspend_common::money::{Currency, Money};
@@ -21,6 +22,8 @@ use super::{Error, demand};
 use crate::Services;
 use crate::budgets::{self, Parent, Warning, Wish};
 use crate::calendar::week::WeekSpent;
+use crate::controller::simulate::Tokens;
+use rules::Serving;
 
 pub use rules::{RUNS, SimulatedDay, Spread};
 
@@ -94,12 +97,13 @@ pub async fn simulate(
         return Ok(simulation);
     };
     let limits = tried.limits;
+    let serving = serving(services);
     let work = move || {
         // Kept until the work is done, even when the caller has gone.
         let _turn = turn;
         let coming = demand.days(monday, 7);
         let planned = demand::walk(&limits, &coming, WeekSpent::default());
-        let simulated = rules::simulate(&limits, &demand, &coming);
+        let simulated = rules::simulate(&limits, &demand, &serving, &coming);
         (simulated, cautions(demand.is_fresh, &planned))
     };
     let done = tokio::task::spawn_blocking(work).await;
@@ -111,4 +115,15 @@ pub async fn simulate(
     simulation.demand = Some(offered);
     simulation.cautions = cautions;
     Ok(simulation)
+}
+
+fn serving(services: &Services) -> Serving {
+    let settings = &services.config.leases;
+    let seconds = |duration: HumanDuration| duration.get().as_secs_f64();
+    let tokens = Tokens {
+        terms_seconds: seconds(settings.slice_ttl),
+        lifetime_seconds: seconds(settings.admission_lifetime),
+        grace_seconds: seconds(settings.grace),
+    };
+    Serving { tokens, replicas: services.replicas.count() }
 }

@@ -4,7 +4,7 @@
 //! * Demand far above the money is thinned to [`MOST_DEMAND`] times the money. Of one in a hundred
 //!   or one in five opportunities the luck is nearly the same, √(1 − p).
 //! * A chance of a charge below [`LEAST_CHANCE`] is raised to it, with as many opportunities less:
-//!   the spread of the charges, π·(1 − π)·c² each, hardly changes.
+//!   what is expected of them, and the margin for it, do not change.
 //! * Above [`MOST_OPPORTUNITIES`] a day, opportunities become fewer and dearer, as long as
 //!   [`ENOUGH_CHARGES`] charges a day are left: with fewer, luck would look worse than it is.
 
@@ -15,7 +15,7 @@ use crate::budgets::Limits;
 use crate::calendar::week::WeekSpent;
 use crate::controller::curve::Profile;
 use crate::controller::rate::{Base, DayPlan};
-use crate::controller::simulate::{self as world, Charging, DayRun, World};
+use crate::controller::simulate::{self as world, Charging, DayRun, Tokens, World};
 use crate::pacer;
 use crate::reports::demand::{self, ComingDay, Demand};
 use crate::reports::rules::{money, share_ppm};
@@ -80,9 +80,23 @@ struct Scaled {
     world: World,
 }
 
+/// How admissions are served.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Serving {
+    /// How long they last.
+    pub(super) tokens: Tokens,
+    /// By how many replicas.
+    pub(super) replicas: u32,
+}
+
 /// Runs a budget over days, from their first midnight on.
-pub(super) fn simulate(limits: &Limits, demand: &Demand, days: &[ComingDay]) -> Vec<SimulatedDay> {
-    let scaled = scale(limits, demand, days);
+pub(super) fn simulate(
+    limits: &Limits,
+    demand: &Demand,
+    serving: &Serving,
+    days: &[ComingDay],
+) -> Vec<SimulatedDay> {
+    let scaled = scale(limits, demand, serving, days);
     let mut sums: Vec<Sum> = days.iter().map(|_| Sum::default()).collect();
     for seed in 0..u64::from(RUNS) {
         let world = World { seed, ..scaled.world.clone() };
@@ -124,7 +138,7 @@ fn mean(runs: &[f64]) -> f64 {
     runs.iter().sum::<f64>() / runs.len().max(1) as f64
 }
 
-fn scale(limits: &Limits, demand: &Demand, days: &[ComingDay]) -> Scaled {
+fn scale(limits: &Limits, demand: &Demand, serving: &Serving, days: &[ComingDay]) -> Scaled {
     let planned = demand::walk(limits, days, WeekSpent::default());
     let money: f64 = planned.iter().map(|day| day.target.unwrap_or(day.demand)).sum();
     let offered: f64 = days.iter().map(ComingDay::demand).sum();
@@ -142,12 +156,15 @@ fn scale(limits: &Limits, demand: &Demand, days: &[ComingDay]) -> Scaled {
     let price = price * coarse;
     let opportunities = days.iter().flat_map(|day| minutes(&day.profile));
     let charging = if chance < 1.0 { Charging::clicks(chance) } else { Charging::AT_ONCE };
+    let Serving { tokens, replicas } = *serving;
+    let charging = Charging { tokens, overstated: demand.overstated, ..charging };
     let world = World {
         opportunities: opportunities.map(|micros| micros / (price * chance)).collect(),
         price,
         price_spread: PRICE_SPREAD,
         charging,
         feedback_lag_seconds: LAG_SECONDS,
+        replicas,
         seed: 0,
     };
     Scaled { days, world }

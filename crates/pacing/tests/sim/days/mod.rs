@@ -186,6 +186,19 @@ impl Days {
         });
     }
 
+    /// Four weeks in which all demand of the platform was flat: what a campaign of which nothing is
+    /// known leans on. Without them that is a typical day of the web, which rises until noon.
+    async fn flat_before(&self) {
+        let client = self.database.pool.get().await.unwrap();
+        let sql = "INSERT INTO demand_day (account_no, level, entity_no, day, offered_micros,
+                offered_count, known_seconds, total_micros, total_count)
+            SELECT 0, 3, 0, $1::date - n, array_fill(1000000000::bigint, ARRAY[96]),
+                array_fill(10000::bigint, ARRAY[96]), array_fill(900::real, ARRAY[96]),
+                96000000000, 960000
+            FROM generate_series(1, 28) AS n";
+        client.execute(sql, &[&Day::of(self.clock.now())]).await.unwrap();
+    }
+
     /// So many replicas, each with twice the traffic of the next.
     async fn start(&mut self, count: u32) {
         for index in 0..count {

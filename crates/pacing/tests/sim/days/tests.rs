@@ -11,6 +11,7 @@ async fn replicas_with_skewed_traffic_pace_one_budget_together() {
     for replicas in [1, 2, 4, 16] {
         let mut days = Days::new(u64::from(replicas), None).await;
         days.ad("spring", Some(1_500), 6_000, UNIT).await;
+        days.flat_before().await;
         days.start(replicas).await;
         let closes = days.closes();
         days.run_until(closes).await;
@@ -19,10 +20,10 @@ async fn replicas_with_skewed_traffic_pace_one_budget_together() {
         let reserved = days.reserved(1, no).await;
         println!("{replicas} replicas: {spent} spent, {uneven:.4} uneven, {reserved} stranded");
         assert!(spent <= 1_500.0, "{spent} passes the limit");
-        assert!(spent >= 1_500.0 * 0.97, "{spent} of 1 500");
+        assert!(spent >= 1_500.0 * 0.98, "{spent} of 1 500");
         // A first day of two hours: the rate rises from that of an unknown level by a step a tick,
         // and a tick is half a minute here.
-        assert!(uneven <= 0.08, "{uneven} with {replicas} replicas");
+        assert!(uneven <= 0.04, "{uneven} with {replicas} replicas");
         let alone = *alone.get_or_insert(uneven);
         assert!((uneven - alone).abs() <= 0.02, "{uneven} with {replicas}, {alone} alone");
         assert!(reserved <= 1_500.0 * 0.02, "{reserved} is stranded");
@@ -166,6 +167,7 @@ async fn a_change_of_the_budget_begins_the_curve_anew() {
 async fn a_small_budget_is_spent_evenly_and_whole() {
     let mut days = Days::new(3, None).await;
     days.ad("dear", Some(1_500), 150_000, 50 * UNIT).await;
+    days.flat_before().await;
     days.start(2).await;
     let closes = days.closes();
     days.run_until(closes).await;
@@ -173,7 +175,6 @@ async fn a_small_budget_is_spent_evenly_and_whole() {
     let uneven = days.unevenness(1_500.0);
     println!("thirty charges: {spent} spent, {uneven:.4} uneven");
     assert!((1_450.0..=1_500.0).contains(&spent), "{spent}");
-    // Less than two charges of thirty; when which replica gets the slice is a matter of real time.
-    assert!(uneven <= 0.06, "{uneven}");
+    assert!(uneven <= 0.05, "{uneven}");
     days.stop().await;
 }

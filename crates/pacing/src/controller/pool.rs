@@ -1,4 +1,5 @@
-//! What is in flight of one slice whose admissions take what they are expected to cost. Pure.
+//! What is in flight of one slice whose admissions take what they are expected to cost. Pure: the
+//! `leases` keep one for each such slice, [`super::simulate`] one for its entity.
 //!
 //! Of such a slice the owner keeps **S + μ + x ≤ A** (pacing.md, section 5): A is what the books
 //! reserve, S was charged, μ is expected of admissions that have not ended, x the margin for bad luck
@@ -20,11 +21,12 @@
 //! where all of them together need ten. The margins of several replicas do add up, which is on the
 //! safe side.
 //!
-//! Not here: the words themselves (`admission::slice`), the statements (`store`).
+//! Not here: the words themselves (`admission::slice`), who extends and shrinks it, and the books
+//! (`leases`).
 
 use std::collections::VecDeque;
 
-use crate::controller::inflight::{self, Prices};
+use super::inflight::{self, Prices};
 
 /// Admissions whose tokens expire within the same ten seconds are kept as one.
 const GENERATION_MICROS: i64 = 10_000_000;
@@ -46,20 +48,20 @@ struct Generation {
 
 /// What a pool is opened or extended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Extension {
+pub struct Extension {
     /// A, from now on.
-    pub(super) amount_micros: i64,
+    pub amount_micros: i64,
     /// The price that is usual.
-    pub(super) usual_micros: i64,
+    pub usual_micros: i64,
     /// The dearest price that was asked for and found too little, if any was.
-    pub(super) dearest_micros: Option<i64>,
+    pub dearest_micros: Option<i64>,
     /// When the tokens of admissions from now on are over, the grace included.
-    pub(super) forget_at_micros: i64,
+    pub forget_at_micros: i64,
 }
 
 /// One slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pool {
+pub struct StakePool {
     amount_micros: i64,
     charged_micros: i64,
     /// What the books say has ended, and what of it is not set off yet.
@@ -76,10 +78,10 @@ pub(super) struct Pool {
     shrinking: bool,
 }
 
-impl Pool {
+impl StakePool {
     /// Nothing is in flight yet.
-    pub(super) fn new(first: &Extension) -> Pool {
-        Pool {
+    pub fn new(first: &Extension) -> StakePool {
+        StakePool {
             amount_micros: first.amount_micros,
             charged_micros: 0,
             ended_micros: 0,
@@ -94,28 +96,29 @@ impl Pool {
     }
 
     /// A.
-    pub(super) fn amount_micros(&self) -> i64 {
+    pub fn amount_micros(&self) -> i64 {
         self.amount_micros
     }
 
     /// The dearest price that admissions of the terms in use may have.
-    pub(super) fn largest_micros(&self) -> i64 {
+    pub fn largest_micros(&self) -> i64 {
         self.largest_micros
     }
 
     /// Until when a charge of any of its admissions may come in time.
-    pub(super) fn is_over(&self, now_micros: i64) -> bool {
+    pub fn is_over(&self, now_micros: i64) -> bool {
         now_micros >= self.forget_at_micros
     }
 
-    fn prices(&self) -> Prices {
+    /// The prices of what is in flight.
+    pub fn prices(&self) -> Prices {
         let earlier = self.generations.iter().map(|of| of.largest_micros).max().unwrap_or(0);
         let largest = self.largest_micros.max(earlier);
         Prices { largest: largest as f64, usual: self.usual_micros as f64 }
     }
 
     /// μ, with `left` of the leave not used.
-    pub(super) fn live_micros(&self, left: i64) -> i64 {
+    pub fn live_micros(&self, left: i64) -> i64 {
         let earlier: i64 = self.generations.iter().map(|of| of.expected_micros).sum();
         let present = self.leave_micros.saturating_sub(left).saturating_sub(self.unset_micros);
         earlier.saturating_add(present.max(0))
@@ -128,7 +131,7 @@ impl Pool {
 
     /// How much money is missing for so much more expectation at prices up to the dearest;
     /// negative when there is more than enough.
-    pub(super) fn missing_micros(&self, left: i64, more: i64, dearest: i64) -> i64 {
+    pub fn missing_micros(&self, left: i64, more: i64, dearest: i64) -> i64 {
         let prices = Prices { largest: self.prices().largest.max(dearest as f64), ..self.prices() };
         let expected = self.live_micros(left).saturating_add(more);
         needed(expected, &prices).saturating_sub(self.room_micros())
@@ -137,7 +140,7 @@ impl Pool {
     /// Takes in what the books said at a moment: what was charged, and what has ended. Then lets go
     /// of what could not be charged in time any more at that moment: not before, or what ended of
     /// it would be set off against others.
-    pub(super) fn read_back(&mut self, charged_micros: i64, ended_micros: i64, at_micros: i64) {
+    pub fn read_back(&mut self, charged_micros: i64, ended_micros: i64, at_micros: i64) {
         self.charged_micros = self.charged_micros.max(charged_micros);
         let more = ended_micros.saturating_sub(self.ended_micros).max(0);
         self.ended_micros = self.ended_micros.max(ended_micros);
@@ -162,19 +165,19 @@ impl Pool {
 
     /// By how much the leave should change, when `left` of it is not used: negative where less is
     /// borne than was given.
-    pub(super) fn change_of_leave(&self, left: i64) -> i64 {
+    pub fn change_of_leave(&self, left: i64) -> i64 {
         let borne = most_expected(self.room_micros(), &self.prices());
         borne.saturating_sub(self.live_micros(left)).saturating_sub(left)
     }
 
     /// The leave was changed by so much.
-    pub(super) fn changed(&mut self, by_micros: i64) {
+    pub fn changed(&mut self, by_micros: i64) {
         self.leave_micros = self.leave_micros.saturating_add(by_micros);
     }
 
     /// The terms in use are over, with `left` of their leave not used: admissions go on under others
     /// or rest.
-    pub(super) fn end_terms(&mut self, left: i64) {
+    pub fn end_terms(&mut self, left: i64) {
         let expected = self.leave_micros.saturating_sub(left).max(0);
         self.leave_micros = 0;
         if expected > 0 {
@@ -196,8 +199,8 @@ impl Pool {
         self.unset_micros = 0;
     }
 
-    /// New terms, after [`Pool::end_terms`].
-    pub(super) fn extend(&mut self, by: &Extension) {
+    /// New terms, after [`StakePool::end_terms`].
+    pub fn extend(&mut self, by: &Extension) {
         self.amount_micros = by.amount_micros;
         self.forget_at_micros = self.forget_at_micros.max(by.forget_at_micros);
         self.usual_micros = by.usual_micros.max(1);
@@ -213,14 +216,14 @@ impl Pool {
     }
 
     /// Whether giving up all leave beyond `wanted` would save enough to be worth a statement.
-    pub(super) fn is_worth_shrinking(&self, left: i64, wanted: i64) -> bool {
+    pub fn is_worth_shrinking(&self, left: i64, wanted: i64) -> bool {
         let excess = self.amount_micros.saturating_sub(self.kept_micros(left, wanted));
         excess > self.room_micros() / 4
     }
 
     /// Gives up what neither what is in flight nor the leave that is left needs, when that is much.
     /// True when the books are to be told the new amount.
-    pub(super) fn shrink(&mut self, left: i64) -> bool {
+    pub fn shrink(&mut self, left: i64) -> bool {
         let amount = self.kept_micros(left, left);
         let excess = self.amount_micros.saturating_sub(amount);
         if excess > 0 && excess > self.room_micros() / 16 {
@@ -231,7 +234,7 @@ impl Pool {
     }
 
     /// The books know it.
-    pub(super) fn shrunk(&mut self) {
+    pub fn shrunk(&mut self) {
         self.shrinking = false;
     }
 }
@@ -242,7 +245,7 @@ fn round_up(moment_micros: i64) -> i64 {
 }
 
 /// Money for so much expectation, rounded up.
-pub(super) fn needed(expected_micros: i64, prices: &Prices) -> i64 {
+pub fn needed(expected_micros: i64, prices: &Prices) -> i64 {
     inflight::needed(expected_micros as f64, prices).ceil() as i64
 }
 
@@ -269,8 +272,8 @@ mod tests {
     }
 
     /// A pool of so many units whose leave is given and used up.
-    fn used_up(units: i64) -> (Pool, i64) {
-        let mut pool = Pool::new(&extension(units * UNIT, 640 * SECOND));
+    fn used_up(units: i64) -> (StakePool, i64) {
+        let mut pool = StakePool::new(&extension(units * UNIT, 640 * SECOND));
         let leave = pool.change_of_leave(0);
         pool.changed(leave);
         assert_eq!(pool.live_micros(leave), 0, "nothing is admitted yet");
@@ -329,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_dearer_price_widens_the_margin_until_its_admissions_are_over() {
-        let mut pool = Pool::new(&extension(100 * UNIT, 640 * SECOND));
+        let mut pool = StakePool::new(&extension(100 * UNIT, 640 * SECOND));
         let cheap = pool.change_of_leave(0);
         assert!(pool.missing_micros(0, cheap, UNIT) <= 0);
         assert!(pool.missing_micros(0, cheap, 10 * UNIT) > 0);
@@ -345,7 +348,7 @@ mod tests {
         /// and what the pool thinks is in flight is never less than what is.
         #[test]
         fn the_rule_of_section_5_holds(steps in prop::collection::vec((0..6u8, 1..100i64), 1..80)) {
-            let mut pool = Pool::new(&extension(50 * UNIT, 640 * SECOND));
+            let mut pool = StakePool::new(&extension(50 * UNIT, 640 * SECOND));
             let (mut now, mut left, mut ends) = (0, 0, 640 * SECOND);
             // Of each admission: its expectation and its token's end.
             let mut open: Vec<(i64, i64)> = Vec::new();
