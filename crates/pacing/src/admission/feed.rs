@@ -102,6 +102,7 @@ impl From<Listed> for Facts {
             tenant: account.tenant,
             standing,
             pays_per_click: campaign.profile.payment == PaymentModel::PerClick,
+            pays_per_conversion: campaign.profile.payment == PaymentModel::PerConversion,
             schedule: campaign.profile.schedule,
         }
     }

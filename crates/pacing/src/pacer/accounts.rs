@@ -7,14 +7,16 @@ use adspend_common::time::Day;
 use chrono::{DateTime, Utc};
 
 use super::cause::Cause;
+use super::conversions::Conversions;
 use super::learned::{AccountLearned, Learned};
 use super::paced::{Facts, Paced, Seen, second_of};
-use super::rules::{self, Throttle, parts, ppm};
+use super::rules::{self, Projected, Throttle, parts, ppm};
 use super::sight::Sights;
 use super::store::{BaseRow, Totals, Written};
 use crate::admission::rate::Rate;
 use crate::admission::{Admission, CERTAIN_PPM, Entity, Moment, Standing};
 use crate::budgets::{self, Limits};
+use crate::calendar::policy::PaymentModel;
 use crate::calendar::week::WeekSpent;
 use crate::controller::curve::{Profile, Window};
 use crate::controller::demand::{DayDemand, Forecast};
@@ -27,6 +29,8 @@ pub(super) struct Plan {
     pub(super) account_no: i64,
     pub(super) budgets: HashMap<budgets::Entity, (Limits, WeekSpent)>,
     pub(super) learned: AccountLearned,
+    /// Of campaigns that pay per conversion and have had admissions.
+    pub(super) conversions: HashMap<i64, Conversions>,
     pub(super) admission: Arc<Admission>,
 }
 
@@ -81,12 +85,11 @@ impl AccountState {
         now: DateTime<Utc>,
         bases: &mut Vec<(budgets::Entity, BaseRow)>,
     ) -> Option<AccountState> {
-        let day = Day::of(now);
         let (own_old, mut old) = match old {
             Some(old) => (Some(old.own), old.campaigns),
             None => (None, HashMap::new()),
         };
-        let mut days = AccountDays::new(day);
+        let mut days = AccountDays::new(now);
         let mut campaigns = HashMap::new();
         let asked = rows.iter().filter(|row| row.entity.level == 1);
         for row in asked {
@@ -107,6 +110,9 @@ impl AccountState {
             };
             let version = entity.version();
             let (profile, later) = days.add(&learned.forecast, &entity);
+            let payment = limits.terms.payment;
+            let conversions = plan.conversions.get(&no);
+            let projected = days.projected(&entity, payment, conversions, row);
             let facts = Facts {
                 stamp: row.stamp,
                 limits: *limits,
@@ -115,6 +121,7 @@ impl AccountState {
                 later,
                 level_known: learned.forecast.level_known,
                 fresh: learned.fresh,
+                projected,
             };
             let state = match old.remove(&no) {
                 Some(mut state) => {
@@ -140,6 +147,9 @@ impl AccountState {
             }
             if let Some(entity) = super::campaign(&plan.admission, plan.account_no, *no) {
                 days.add(&learned.forecast, &entity);
+                if let Some(conversions) = plan.conversions.get(no) {
+                    days.expect(conversions);
+                }
             }
         }
         let row = rows.iter().find(|row| row.entity.level == 2)?;
@@ -192,12 +202,13 @@ impl AccountState {
         }
         let Some(row) = rows.iter().find(|row| row.entity.level == 2) else { return };
         let totals = self.own.totals(now, row, &whole);
-        let own = self.own.tick(now, row.base, mean_charge(row), &totals);
+        // Projections are no charges of a size that could be waited for.
+        let charge = if self.own.projects() { 0.0 } else { mean_charge(row) };
+        let own = self.own.tick(now, row.base, charge, &totals);
         let ceiling = hierarchy::ceiling(&mut shares, own.budget_ahead).min(1.0);
         let account = Reading { rate: ceiling, ..own };
         if self.own.is_limited() {
-            let is_few =
-                rules::is_few(row.applied.as_ref(), self.own.plan.target, mean_charge(row));
+            let is_few = rules::is_few(row.applied.as_ref(), self.own.plan.target, charge);
             let rates = Rates { reading: &account, seen: &whole, ceiling, is_few, throttle };
             self.own.written(row, now, &rates, readings);
         } else if row.applied.is_some_and(|applied| applied.parts != Rate::ALL) {
@@ -225,14 +236,71 @@ impl AccountState {
 
 /// The demand of an account's days: the sum over its active campaigns.
 struct AccountDays {
+    now: DateTime<Utc>,
     day: Day,
     known: Vec<(Profile, Vec<f64>)>,
     unknown: Vec<(Profile, Vec<f64>)>,
+    /// The campaigns that pay per conversion together, and how many of all there are.
+    projected: Option<Projected>,
+    converting: f64,
+    campaigns: f64,
 }
 
 impl AccountDays {
-    fn new(day: Day) -> AccountDays {
-        AccountDays { day, known: Vec::new(), unknown: Vec::new() }
+    fn new(now: DateTime<Utc>) -> AccountDays {
+        AccountDays {
+            now,
+            day: Day::of(now),
+            known: Vec::new(),
+            unknown: Vec::new(),
+            projected: None,
+            converting: 0.0,
+            campaigns: 0.0,
+        }
+    }
+
+    /// What a campaign that pays per conversion has open; without an admission so far, nothing.
+    fn projected(
+        &mut self,
+        entity: &Entity,
+        payment: PaymentModel,
+        conversions: Option<&Conversions>,
+        row: &Totals,
+    ) -> Option<Projected> {
+        if payment != PaymentModel::PerConversion {
+            return None;
+        }
+        let nothing = Conversions::nothing(row.entity, self.day);
+        let mut own = self.expect(conversions.unwrap_or(&nothing));
+        own.charged = row.charged_micros as f64;
+        if let Some(whole) = &mut self.projected {
+            whole.charged += own.charged;
+        }
+        if entity.standing() == Standing::Active {
+            self.converting += 1.0;
+        }
+        Some(own)
+    }
+
+    /// Adds what a campaign has open to that of the account, and gives its own.
+    fn expect(&mut self, conversions: &Conversions) -> Projected {
+        let sunday = self.day.week_end().start();
+        let left = (sunday - self.now).as_seconds_f64();
+        let own = Projected {
+            today: conversions.projected(self.day),
+            charged: 0.0,
+            due: conversions.due_by(self.now, sunday),
+            share: conversions.curve.mean_share(left),
+            charge: conversions.charge(),
+            part: 1.0,
+        };
+        let whole = self.projected.get_or_insert(Projected { today: 0.0, due: 0.0, ..own });
+        whole.today += own.today;
+        whole.due += own.due;
+        // The slowest and the dearest: the rest of the week brings no more than they say.
+        whole.share = whole.share.min(own.share);
+        whole.charge = whole.charge.max(own.charge);
+        own
     }
 
     /// Adds a campaign, and gives its demand of today and of the days after.
@@ -253,6 +321,7 @@ impl AccountDays {
             day = day.next();
         }
         if entity.standing() == Standing::Active {
+            self.campaigns += 1.0;
             let days = if forecast.level_known { &mut self.known } else { &mut self.unknown };
             days.push((profile.clone(), later.clone()));
         }
@@ -275,7 +344,9 @@ impl AccountDays {
         } else {
             Profile::sum(parts.iter().map(|(profile, _)| profile))
         };
-        Facts { stamp: row.stamp, limits, week, profile, later, level_known, fresh }
+        let part = (self.converting / self.campaigns.max(1.0)).min(1.0);
+        let projected = self.projected.map(|projected| Projected { part, ..projected });
+        Facts { stamp: row.stamp, limits, week, profile, later, level_known, fresh, projected }
     }
 }
 
@@ -349,9 +420,21 @@ impl CampaignState {
         let key = (row.entity.account_no.0, row.entity.entity_no);
         let sums = sights.sums(key).plus(&row.others);
         let settled = sums.settled_count.max(1) as f64;
+        let admitted = row.kappa * sums.admitted_micros as f64;
+        if self.paced.projects() {
+            return Seen {
+                offered: row.kappa * sums.offered_micros as f64,
+                expected: self.paced.plan.profile.seen_until(second, &self.known),
+                opportunities: sums.offered_count as f64,
+                seen_seconds: self.known.iter().sum::<f64>() * SLOT_SECONDS,
+                projected: admitted,
+                arrived: row.charged_micros as f64,
+                ..Seen::default()
+            };
+        }
         Seen {
             offered: row.kappa * sums.offered_micros as f64,
-            admitted: row.kappa * sums.admitted_micros as f64,
+            admitted,
             expected: self.paced.plan.profile.seen_until(second, &self.known),
             opportunities: sums.offered_count as f64,
             seen_seconds: self.known.iter().sum::<f64>() * SLOT_SECONDS,
@@ -362,6 +445,8 @@ impl CampaignState {
             } else {
                 0.0
             },
+            projected: 0.0,
+            arrived: 0.0,
         }
     }
 
@@ -369,7 +454,15 @@ impl CampaignState {
         let totals: rate::Totals = self.paced.totals(now, row, seen);
         let usual = self.entity.demand();
         let price = usual.micros as f64 / usual.count.max(1) as f64;
-        let charge = if row.charges > 0 { mean_charge(row) } else { price };
+        let charge = if self.paced.projects() {
+            // What one admission is expected to bring.
+            let offer = self.entity.offer();
+            row.kappa * offer.offered_micros as f64 / offer.offered_count.max(1) as f64
+        } else if row.charges > 0 {
+            mean_charge(row)
+        } else {
+            price
+        };
         self.paced.tick(now, row.base, charge, &totals)
     }
 }

@@ -22,10 +22,10 @@ use std::time::Duration;
 
 use adspend_common::db::{self, Row, Tx};
 use adspend_common::time::Day;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
-use crate::controller::DAY_SECONDS;
-use crate::controller::conversion::{Came, DELAY_HOURS, DelayCurve, OpenClicks};
+use crate::budgets::Entity;
+use crate::controller::conversion::{Came, DelayCurve, OpenClicks};
 
 /// For how many days what was admitted is remembered.
 pub(super) const OPEN_DAYS: i32 = 14;
@@ -199,6 +199,19 @@ pub(super) struct Outlook {
 }
 
 impl Conversions {
+    /// Of a campaign without an admission so far.
+    pub(super) fn nothing(campaign: Entity, today: Day) -> Conversions {
+        Conversions {
+            account_no: campaign.account_no.0,
+            campaign_no: campaign.entity_no,
+            curve: DelayCurve::default(),
+            came: Came::default(),
+            learned_day: today,
+            chance: None,
+            days: Vec::new(),
+        }
+    }
+
     pub(super) fn key(&self) -> (i64, i64) {
         (self.account_no, self.campaign_no)
     }
@@ -213,10 +226,16 @@ impl Conversions {
         self.came.ratio(self.chance)
     }
 
+    /// κ as admissions of today are projected with it.
+    fn kappa_of_pace(&self) -> f64 {
+        self.kappa().clamp(*KAPPA.start(), *KAPPA.end())
+    }
+
     /// What today's admissions are expected to bring, whenever it comes.
     pub(super) fn projected(&self, day: Day) -> f64 {
         let today = self.days.iter().filter(|admitted| admitted.day == day);
-        today.flat_map(Admitted::hours).map(|(_, micros, _)| micros).sum::<f64>() * self.kappa()
+        let estimates: f64 = today.flat_map(|admitted| &admitted.micros).map(|m| *m as f64).sum();
+        estimates * self.kappa_of_pace()
     }
 
     /// What all open admissions are expected to bring by a moment.
@@ -369,7 +388,7 @@ pub(super) async fn close_days(tx: &Tx<'_>, now: DateTime<Utc>) -> Result<(), db
             &column(|learned| learned.came.charges),
             &column(|learned| learned.came.expected_micros),
             &column(|learned| learned.came.expected_count),
-            &column(|learned| learned.kappa().clamp(*KAPPA.start(), *KAPPA.end())),
+            &column(Conversions::kappa_of_pace),
             &chances,
             &scales,
         ],
