@@ -87,7 +87,7 @@ impl Feed {
 
 impl From<Listed> for Facts {
     fn from(listed: Listed) -> Facts {
-        let Listed { campaign, account } = listed;
+        let Listed { campaign, account, .. } = listed;
         let standing = match (campaign.state, account.state) {
             (CampaignState::Paused, _) => Standing::Paused,
             (CampaignState::Active, AccountState::Active) => Standing::Active,

@@ -7,10 +7,11 @@ use adspend_pacing::calendar::policy::{Figure, Level, Preset, Unit};
 use super::week::{set, write};
 use super::*;
 
-const MONDAY: &str = "2025-06-09";
+const MONDAY: &str = "2025-06-16";
 const STEP_SECONDS: u32 = 1_800;
-/// A day's figure, and what a conversion costs: a unit.
-const FIGURE: f64 = 20.0;
+/// A day's figure: twenty conversions of this price.
+const FIGURE: f64 = 400.0;
+const PRICE: i64 = 20 * UNIT;
 /// What the caller says of the chance of a conversion, and the truth.
 const SAID_PPM: u32 = 50_000;
 const TRUTH: Clicks = Clicks { chance: 0.06, seconds: 20.0 * 3_600.0, tail: 0.0 };
@@ -32,7 +33,7 @@ async fn r149_weeks_of_conversions_hold_their_figure_and_refuse_none() {
     let monday: Day = MONDAY.parse().unwrap();
     let mut days = Days::within((0, 1_440), 21, None).await;
     days.pace = STEP_SECONDS;
-    days.ad("sale", None, (FIGURE / 0.06 * 2.5) as i64, UNIT).await;
+    days.ad("sale", None, (FIGURE / 0.06 * 2.5) as i64, PRICE).await;
     days.ads[0].chance_ppm = Some(SAID_PPM);
     days.clicks = Some(TRUTH);
     let no = days.ads[0].campaign_no;
