@@ -167,9 +167,10 @@ fn warnings(figures: impl Iterator<Item = Dated>, pays_per_conversion: bool) -> 
 
 /// The same of all budgets that a campaign is under, which pays so.
 pub(super) fn warnings_over(budgets: &[Limits], day: Day, payment: PaymentModel) -> Vec<Warning> {
-    let figures = budgets.iter().map(|limits| limits.roll(day)).flat_map(|limits| {
-        [limits.in_force(), limits.pending()].into_iter().flatten()
-    });
+    let figures = budgets
+        .iter()
+        .map(|limits| limits.roll(day))
+        .flat_map(|limits| [limits.in_force(), limits.pending()].into_iter().flatten());
     warnings(figures, payment == PaymentModel::PerConversion)
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A campaign that pays per conversion is charged hours or days after its admissions. Such a charge
 //! is a fact of the day on which it comes and is never refused; what of it a limit of that day
-//! does not cover counts as late. How long it took is written with it, by the hour: a token is made
+//! does not cover counts as late. So does one that comes at once, of a slice that has too little for
+//! it: conversions are kept back for as what is expected of a day, not with a margin for each slice. How long it took is written with it, by the hour: a token is made
 //! one token's life before it expires, give or take half the life of its slice.
 //!
 //! Not here: what is expected of open admissions, and how it is kept back (`pacer`, `leases`).
@@ -17,6 +18,7 @@ use foldhash::HashMap;
 
 use super::batch::{Conversion, HeadroomKey, Plan, SliceRow, levels};
 use super::item::{Charge, Item, Target};
+use super::rules::Books;
 use crate::accounts::AccountNo;
 use crate::budgets::{self, Entity};
 use crate::calendar::week;
@@ -46,9 +48,11 @@ pub(super) async fn left(
                 is_conversion.then_some((*account_no, *campaign_no))
             }
             Target::Admission(token) => {
-                let slice = plan.slice_of(position).and_then(|at| slices.get(at).copied().flatten());
-                let is_conversion = slice.is_some_and(|slice| slice.is_conversion);
-                (is_conversion && token.is_expired(now))
+                let slice =
+                    plan.slice_of(position).and_then(|at| slices.get(at).copied().flatten());
+                let slice = slice.filter(|slice| slice.is_conversion)?;
+                let may_go_beyond = matches!(slice.books, Books::Expected { .. });
+                (token.is_expired(now) || (may_go_beyond && token.day == plan.today))
                     .then_some((token.account_no, token.campaign_no))
             }
         }
@@ -89,7 +93,8 @@ pub(super) async fn left(
         let (limit, _) = week::limit(&limits.state, plan.today, &spent, limits.terms);
         let Some(limit) = limit.and_then(Money::from_micros) else { continue };
         let charged = charged.get(&(key.account_no, key.level, key.entity_no)).copied();
-        let room = limit.checked_sub(charged.unwrap_or_default()).filter(|room| *room > Money::ZERO);
+        let room =
+            limit.checked_sub(charged.unwrap_or_default()).filter(|room| *room > Money::ZERO);
         left.insert(*key, room.unwrap_or(Money::ZERO));
     }
     Ok(left)

@@ -306,13 +306,14 @@ impl<'a> Fold<'a, '_> {
         if is_conversion {
             self.folded.conversions.push(conversion(charge));
         }
-        if is_conversion && expired {
-            return self.arrive(position, charge, effect);
-        }
         let ended = match &charge.target {
             Target::Admission(token) if !expired => expected(token),
             Target::Admission(_) | Target::Late { .. } => Money::ZERO,
         };
+        // A slice of conversions keeps no margin: what comes while its tokens live is mostly beyond it.
+        if is_conversion && (expired || (beyond && day == self.plan.today)) {
+            return self.arrive(position, charge, effect, ended);
+        }
         let overdue = if expired { charge.price } else { effect.unreserved };
         // Beyond its slice nothing was reserved for it, though it comes in time.
         let late = expired || beyond;
@@ -350,6 +351,7 @@ impl<'a> Fold<'a, '_> {
         position: usize,
         charge: &'a Charge,
         effect: Effect,
+        ended: Money,
     ) -> Result<Verdict, Overflow> {
         let (day, price) = (self.plan.today, charge.price);
         let mut late = charge.said().admission.is_none();
@@ -367,7 +369,7 @@ impl<'a> Fold<'a, '_> {
         }
         let at = self.plan.slice_of(position);
         if let Some(sum) = at.and_then(|at| self.arrived.get_mut(at)) {
-            sum.add(Gain { effect, charges: 1, ..Gain::default() }).ok_or(Overflow)?;
+            sum.add(Gain { effect, charges: 1, ended, ..Gain::default() }).ok_or(Overflow)?;
         }
         if self.careful {
             remember(&mut self.known, charge, Recorded { said: charge.said(), day, late });

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::item::{Charge, Item, Target, Verdict, reserved};
 use super::lags::Lags;
 use super::metrics::Metrics;
-use super::writer::{Answer, Work, Writer};
 use super::store::Named;
+use super::writer::{Answer, Work, Writer};
 use super::{Booked, Cancelled, Error, MAX_BATCH, NewCharge, NewTarget, Refusal, Settings, store};
 use crate::admission::token::Token;
 

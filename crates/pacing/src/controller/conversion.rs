@@ -161,8 +161,7 @@ impl Came {
 
     /// The chance that an admission converts, once enough is known; otherwise `None`.
     pub fn chance(&self) -> Option<f64> {
-        let enough =
-            self.charges >= CHANCE_CONVERSIONS || self.expected_count >= CHANCE_ADMISSIONS;
+        let enough = self.charges >= CHANCE_CONVERSIONS || self.expected_count >= CHANCE_ADMISSIONS;
         enough.then(|| ((self.charges + 1.0) / (self.expected_count + 1.0)).clamp(1e-6, 1.0))
     }
 }

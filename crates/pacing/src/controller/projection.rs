@@ -94,7 +94,9 @@ mod tests {
         let ahead = WeekRest { due: 26.0, ..rest() };
         assert!((ahead.to_project() - 133.0).abs() < 1e-9, "six too many, seven days to save them");
         let lucky = WeekRest { charge: 1.0, ..rest() };
-        assert!((rest().to_project() - lucky.to_project() - 7.0 / 6.0 * lucky.reserve()).abs() < 1e-9);
+        assert!(
+            (rest().to_project() - lucky.to_project() - 7.0 / 6.0 * lucky.reserve()).abs() < 1e-9
+        );
     }
 
     #[test]

@@ -18,11 +18,11 @@ use crate::app::Services;
 use crate::budgets::{Mode, Parent, Wish};
 use crate::controller::rate::Why;
 use crate::pacer::Cause;
+use crate::reports::conversions::OpenConversions;
 use crate::reports::curve::{self, Curve, Grid, Span};
 use crate::reports::explain::{self, Explanation, Question, Unknown, Verdict};
 use crate::reports::reading::{self, Bound, Reading, WHOLE_PPM};
 use crate::reports::simulate::{self, RUNS, SimulatedDay, Simulation, Simulations, Spread};
-use crate::reports::conversions::OpenConversions;
 use crate::reports::state::{self, PacingState};
 use crate::reports::suspensions::{self, End, Suspension};
 

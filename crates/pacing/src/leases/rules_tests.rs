@@ -12,7 +12,7 @@ const FREE: Room = Room {
     charged_micros: 0,
     reserved_micros: 0,
     late_micros: 0,
-        due_micros: 0,
+    due_micros: 0,
 };
 
 fn room(limit: i64, charged: i64, reserved: i64) -> Room {
@@ -274,7 +274,7 @@ fn any_room() -> impl Strategy<Value = Room> {
             charged_micros,
             reserved_micros,
             late_micros: 0,
-        due_micros: 0,
+            due_micros: 0,
         },
     )
 }

@@ -456,4 +456,3 @@ pub(super) async fn purge(tx: &Tx<'_>, today: Day) -> Result<(), db::Error> {
     }
     Ok(())
 }
-

@@ -5,9 +5,9 @@ use adspend_common::money::{Currency, Money};
 use adspend_common::time::Day;
 use chrono::{DateTime, Utc};
 
+use super::conversions::OpenConversions;
 use super::reading::Reading;
 use super::suspensions::Suspension;
-use super::conversions::OpenConversions;
 use super::{Error, conversions, rules, store, subject};
 use crate::Services;
 use crate::budgets::{self, Parent};

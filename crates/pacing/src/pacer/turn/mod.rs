@@ -13,9 +13,9 @@ use adspend_common::db::{self, Client, Pool};
 use adspend_common::time::Day;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 
+use super::conversions::{self, Whose};
 use super::paced::second_of;
 use super::store::BaseRow;
-use super::conversions::{self, Whose};
 use crate::admission::{Admission, Standing};
 use crate::budgets::Entity;
 use crate::calendar::policy::PaymentModel;

@@ -75,6 +75,8 @@ struct Days {
     window: (i16, i16),
     /// How far the clock goes at once, in seconds.
     pace: u32,
+    /// In how many parts; the pacer has its turn after each.
+    ticks: u32,
     /// How admissions become charges; none: all of them, at once.
     clicks: Option<Clicks>,
     /// Admissions that were clicked, by when their charges come.
@@ -153,6 +155,7 @@ impl Days {
             course: Vec::new(),
             window,
             pace: STEP,
+            ticks: 1,
             clicks: None,
             clicked: Vec::new(),
         }
@@ -260,7 +263,13 @@ impl Days {
         }
         let tokens = self.charged_now(tokens);
         self.settle(tokens).await;
-        self.hand.advance(Duration::from_secs(self.pace.into()));
+        for _ in 1..self.ticks {
+            self.hand.advance(Duration::from_secs((self.pace / self.ticks).into()));
+            for replica in &self.replicas {
+                replica.pacer.turn_once().await.unwrap();
+            }
+        }
+        self.hand.advance(Duration::from_secs((self.pace / self.ticks).into()));
         for replica in &self.replicas {
             replica.leases.exchange_once().await.unwrap();
             replica.leases.resolve_once().await.unwrap();
