@@ -2,9 +2,11 @@
 //!
 //! A campaign that pays per conversion is charged hours or days after its admissions. Such a charge
 //! is a fact of the day on which it comes and is never refused; what of it a limit of that day
-//! does not cover counts as late. So does one that comes at once, of a slice that has too little for
-//! it: conversions are kept back for as what is expected of a day, not with a margin for each slice. How long it took is written with it, by the hour: a token is made
-//! one token's life before it expires, give or take half the life of its slice.
+//! does not cover counts as late. The same holds for one that comes at once and finds too little in
+//! its slice: slices of conversions keep no margin, for what is expected of a day is kept back.
+//!
+//! How long a conversion took is written with it, by the hour: a token is made one token's life before
+//! it expires, give or take half the life of its slice.
 //!
 //! Not here: what is expected of open admissions, and how it is kept back (`pacer`, `leases`).
 

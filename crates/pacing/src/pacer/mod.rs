@@ -25,8 +25,8 @@
 //!
 //! Files beyond mod, rules, settings and store: `sight` is what this replica saw, `learned` the
 //! forecasts, `conversions` what campaigns that pay per conversion have open, `paced` an entity under
-//! control, `accounts` the rates of an account, `turn` the work
-//! that one replica does for all once a minute.
+//! control, `days` what an account has ahead, `accounts` the rates of an account, `turn` the work that
+//! one replica does for all once a minute.
 //!
 //! Not here: the formulas (`controller`), the coin (`admission::rate`), the limits (`calendar`,
 //! `leases`), reports of what is written here (`reports`).
@@ -34,6 +34,7 @@
 mod accounts;
 mod cause;
 mod conversions;
+mod days;
 mod learned;
 mod metrics;
 mod paced;
