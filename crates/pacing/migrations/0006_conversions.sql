@@ -53,6 +53,9 @@ CREATE TABLE conversion (
     came_charges    float8   NOT NULL DEFAULT 0,
     expected_micros float8   NOT NULL DEFAULT 0,
     expected_count  float8   NOT NULL DEFAULT 0,
+    -- The chance that an admission converts, where the caller names none; null until enough is known. `pace`
+    -- has it, too, and that of clicks where the campaign has paid per click.
+    chance          float8,
     -- The days before this one are in the sums.
     learned_day     date     NOT NULL,
     -- The day of what follows: what is still to come in all; of admissions whose tokens are over, what comes by
@@ -62,6 +65,7 @@ CREATE TABLE conversion (
     due_micros      bigint   NOT NULL DEFAULT 0,
     next_due_micros bigint   NOT NULL DEFAULT 0,
     CONSTRAINT conversion_pkey PRIMARY KEY (account_no, campaign_no),
+    CONSTRAINT conversion_chance_is_one CHECK (chance > 0 AND chance <= 1),
     CONSTRAINT conversion_delays_have_hours CHECK (cardinality(delays) = 336),
     CONSTRAINT conversion_is_not_negative CHECK (
         came_micros >= 0 AND came_charges >= 0 AND expected_micros >= 0 AND expected_count >= 0

@@ -12,10 +12,9 @@
 //!
 //! κ of a day's admissions and charges would take delay for loss, so it is made of what came and what
 //! was due to come. Without a chance from the caller every admission counts as a conversion until
-//! one is learned; then what is open is scaled to it.
+//! one is learned; then what is open is scaled to it. From then on κ follows.
 //!
-//! Not here: the formulas (`controller::conversion`, `controller::projection`), the booking of
-//! conversions (`charges`).
+//! Not here: the formulas (`controller::conversion`, `controller::projection`), booking (`charges`).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -68,9 +67,8 @@ pub(super) async fn carry(tx: &Tx<'_>, day: Day, hour: i16) -> Result<(), db::Er
 
 const LEARNED: &str = "-- pacer.conversions_learned
 SELECT v.account_no, v.campaign_no, v.delays, v.came_micros, v.came_charges, v.expected_micros,
-    v.expected_count, v.learned_day, p.chance
+    v.expected_count, v.learned_day, v.chance
 FROM conversion v JOIN campaign c USING (account_no, campaign_no)
-LEFT JOIN pace p ON p.account_no = v.account_no AND p.level = 1 AND p.entity_no = v.campaign_no
 WHERE c.payment_model = 3 AND ($1::bigint[] IS NULL OR v.account_no = ANY ($1))
     AND ($2::timestamptz IS NULL OR EXISTS (SELECT FROM demand_report r WHERE r.account_no = v.account_no
         AND r.campaign_no = v.campaign_no AND r.day = $3 AND r.reported_at >= $2))";
@@ -137,8 +135,8 @@ pub(super) async fn load(
     if found.is_empty() {
         return Ok(found);
     }
-    let account_nos: Vec<i64> = found.iter().map(|found| found.account_no).collect();
-    let campaign_nos: Vec<i64> = found.iter().map(|found| found.campaign_no).collect();
+    let (account_nos, campaign_nos): (Vec<i64>, Vec<i64>) =
+        found.iter().map(Conversions::key).unzip();
     let from = today.plus_days(-OPEN_DAYS);
     for row in &tx.query(ADMITTED, &[&account_nos, &campaign_nos, &from]).await? {
         let key = (row.try_get("account_no")?, row.try_get("campaign_no")?);
@@ -343,11 +341,11 @@ WITH learned AS (
 )
 UPDATE conversion v
 SET came_micros = l.came_micros, came_charges = l.came_charges, expected_micros = l.expected_micros,
-    expected_count = l.expected_count, learned_day = $1
+    expected_count = l.expected_count, chance = l.chance, learned_day = $1
 FROM learned l
 WHERE v.account_no = l.account_no AND v.campaign_no = l.campaign_no";
 
-// An array of arrays would have to be rectangular and is not unnested by rows: a row each.
+// An array of arrays is not unnested by rows.
 const WRITE_DELAYS: &str = "-- pacer.write_delays
 UPDATE conversion SET delays = $3 WHERE account_no = $1 AND campaign_no = $2";
 
@@ -374,8 +372,8 @@ pub(super) async fn close_days(tx: &Tx<'_>, now: DateTime<Utc>) -> Result<(), db
     let column = |value: fn(&Conversions) -> f64| -> Vec<f64> {
         learned.iter().map(|(conversions, _)| value(conversions)).collect()
     };
-    let accounts: Vec<i64> = learned.iter().map(|(learned, _)| learned.account_no).collect();
-    let campaigns: Vec<i64> = learned.iter().map(|(learned, _)| learned.campaign_no).collect();
+    let (accounts, campaigns): (Vec<i64>, Vec<i64>) =
+        learned.iter().map(|(learned, _)| learned.key()).unzip();
     let chances: Vec<Option<f64>> = learned.iter().map(|(learned, _)| learned.chance).collect();
     let scales: Vec<f64> = learned.iter().map(|(_, scale)| *scale).collect();
     tx.execute(
@@ -425,8 +423,7 @@ pub(super) async fn look_ahead(
     let column = |value: fn(&Outlook) -> f64| -> Vec<i64> {
         outlooks.iter().map(|outlook| value(outlook).max(0.0) as i64).collect()
     };
-    let accounts: Vec<i64> = found.iter().map(|conversions| conversions.account_no).collect();
-    let campaigns: Vec<i64> = found.iter().map(|conversions| conversions.campaign_no).collect();
+    let (accounts, campaigns): (Vec<i64>, Vec<i64>) = found.iter().map(Conversions::key).unzip();
     tx.execute(
         WRITE_OUTLOOKS,
         &[
@@ -455,4 +452,51 @@ pub(super) async fn purge(tx: &Tx<'_>, today: Day) -> Result<(), db::Error> {
         tx.execute(sql, &[&today.plus_days(-OPEN_DAYS - 1)]).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    const PRICE: i64 = 1_000_000;
+
+    /// A campaign that was admitted so much in each hour of a day.
+    fn campaign(day: Day, micros: i64, count: i64) -> Conversions {
+        let micros = vec![micros; HOURS_PER_DAY];
+        let admitted = Admitted { day, micros, count: vec![count; HOURS_PER_DAY], scale: 1.0 };
+        let entity = Entity::account(crate::accounts::AccountNo(1));
+        Conversions { days: vec![admitted], ..Conversions::nothing(entity, day) }
+    }
+
+    #[test]
+    fn r149_only_what_is_in_no_slice_any_more_is_due() {
+        let day: Day = "2025-06-11".parse().unwrap();
+        let conversions = campaign(day, PRICE, 1);
+        let life = Duration::from_secs(7_260);
+        let hour = |hours| day.start() + TimeDelta::hours(hours);
+        assert_eq!(conversions.outlook(hour(2), life).due, 0.0, "all tokens live");
+        let [noon, evening] = [12, 23].map(|at| conversions.outlook(hour(at), life));
+        assert!(noon.due > 0.0 && noon.open > noon.due + noon.next_due);
+        assert!(evening.due < noon.due && evening.next_due > noon.next_due, "the night is near");
+        let all = conversions.due_by(hour(23), day.end() + TimeDelta::days(30));
+        assert!((all - evening.open).abs() < 1.0, "all of it comes at last");
+    }
+
+    #[test]
+    fn r149_a_chance_that_is_learned_scales_what_is_open() {
+        let day: Day = "2025-06-11".parse().unwrap();
+        let came = [CameOn { hours: 3, charges: 5, micros: 5 * PRICE }];
+        for (name, estimate, scaled) in
+            [("whole prices", PRICE, true), ("chances", PRICE / 50, false)]
+        {
+            let mut conversions = campaign(day, 20 * estimate, 20);
+            let scale = conversions.learn(day.next(), &came);
+            let chance = conversions.chance.unwrap();
+            assert!((0.01..0.05).contains(&chance), "{name}: 5 of some 200 that could have come");
+            assert_eq!(scale != 1.0, scaled, "{name}");
+            assert!((0.5..2.0).contains(&conversions.kappa()), "{name}: {}", conversions.kappa());
+            assert_eq!(conversions.learn(day.next().next(), &[]), 1.0, "{name}: once");
+        }
+    }
 }
