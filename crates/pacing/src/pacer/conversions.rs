@@ -7,12 +7,10 @@
 //! | at midnight | the closed day teaches delays, κ and the chance of a conversion |
 //! | when a day is planned | what is due by the end of the week: it is projected around |
 //!
-//! What is due is that of admissions whose tokens are over: the others are inside slices. A token is
-//! taken to be over a minute before it is, so that nothing is in neither while a turn is awaited.
-//!
-//! κ of a day's admissions and charges would take delay for loss, so it is made of what came and what
-//! was due to come. Without a chance from the caller every admission counts as a conversion until
-//! one is learned; then what is open is scaled to it. From then on κ follows.
+//! Due is what admissions bring whose tokens are over: the others are inside slices. A token is taken
+//! to be over a minute early, so that nothing is in neither while a turn is awaited. κ is made of what
+//! came and what was due to come: that of a day would take delay for loss. Without a caller's chance
+//! every admission counts as a conversion until one is learned; then what is open is scaled to it.
 //!
 //! Not here: the formulas (`controller::conversion`, `controller::projection`), booking (`charges`).
 
@@ -465,8 +463,8 @@ mod tests {
     fn campaign(day: Day, micros: i64, count: i64) -> Conversions {
         let micros = vec![micros; HOURS_PER_DAY];
         let admitted = Admitted { day, micros, count: vec![count; HOURS_PER_DAY], scale: 1.0 };
-        let entity = Entity::account(crate::accounts::AccountNo(1));
-        Conversions { days: vec![admitted], ..Conversions::nothing(entity, day) }
+        let nobody = Entity::account(crate::accounts::AccountNo(1));
+        Conversions { days: vec![admitted], ..Conversions::nothing(nobody, day) }
     }
 
     #[test]
@@ -480,7 +478,7 @@ mod tests {
         assert!(noon.due > 0.0 && noon.open > noon.due + noon.next_due);
         assert!(evening.due < noon.due && evening.next_due > noon.next_due, "the night is near");
         let all = conversions.due_by(hour(23), day.end() + TimeDelta::days(30));
-        assert!((all - evening.open).abs() < 1.0, "all of it comes at last");
+        assert!((all / evening.open - 1.0).abs() < 1e-5, "all of it comes at last");
     }
 
     #[test]
