@@ -192,6 +192,7 @@ fn facts(name: &str, no: i64) -> Facts {
         tenant: AccountId::parse("agency").expect("an account id"),
         standing: Standing::Active,
         pays_per_click: false,
+        pays_per_conversion: false,
         schedule: Schedule {
             hours: hours.expect("whole days"),
             zone: chrono_tz::Europe::Moscow,

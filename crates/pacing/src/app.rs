@@ -119,7 +119,9 @@ impl App {
             let secret = replicas::secret(&client, "admission_token", clock.now()).await?;
             (Arc::new(page_key), TokenKey::new(secret))
         };
-        let (charges, writers) = charges::start(&db, &clock, &config.charges);
+        let token_life = config.leases.token_life();
+        let settings = charges::Settings { token_life, ..config.charges.clone() };
+        let (charges, writers) = charges::start(&db, &clock, &settings);
         let (replica, replicas) = (id::new_uuid(clock.now()), replicas::Count::new());
         let settings = config.leases.clone();
         let admission =

@@ -41,5 +41,9 @@ pub const MIGRATIONS: Migrations = Migrations::embedded(
             name: "0005_few_charges",
             sql: include_str!("../migrations/0005_few_charges.sql"),
         },
+        Migration {
+            name: "0006_conversions",
+            sql: include_str!("../migrations/0006_conversions.sql"),
+        },
     ],
 );

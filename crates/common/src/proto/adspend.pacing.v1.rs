@@ -1773,6 +1773,9 @@ pub struct CreateCampaignResponse {
     /// The request had been done before; this is its answer again.
     #[prost(bool, tag = "2")]
     pub replayed: bool,
+    /// What the owner should know, such as the warning of R-149.
+    #[prost(string, repeated, tag = "3")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Request of GetCampaign.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1833,6 +1836,9 @@ pub struct UpdateCampaignResponse {
     /// The request had been done before; this is its answer again.
     #[prost(bool, tag = "2")]
     pub replayed: bool,
+    /// What the owner should know, such as the warning of R-149.
+    #[prost(string, repeated, tag = "3")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Request of PauseCampaign.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2742,10 +2748,12 @@ pub mod settle_request {
 /// Response of Settle.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SettleResponse {
-    /// The Moscow day that the charge belongs to: that of its admission.
+    /// The Moscow day that the charge belongs to: that of its admission, or of its coming where conversions
+    /// are paid for.
     #[prost(message, optional, tag = "1")]
     pub day: ::core::option::Option<super::super::super::google::r#type::Date>,
-    /// The admission had expired, or there was none: the money was not reserved any more.
+    /// The admission had expired, or there was none: the money was not reserved any more. Of a conversion: a
+    /// limit was passed, or there was no admission.
     #[prost(bool, tag = "2")]
     pub late: bool,
     /// The charge had been booked before.
@@ -2923,7 +2931,8 @@ pub mod charge_service_client {
             self
         }
         /// Books one charge against its admission, on the day of the admission, or a late conversion against its
-        /// campaign. After the token's expiry the charge is booked and marked late (R-27).
+        /// campaign. After the token's expiry the charge is booked and marked late (R-27); one of a campaign that
+        /// pays per conversion is booked today, and is late only where it passes a limit of today (R-149).
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"campaign":"campaigns/spring","charge_id":"c-1","price_micros":"2000000"}' localhost:7411 adspend.pacing.v1.ChargeService/Settle
@@ -3055,7 +3064,8 @@ pub mod charge_service_server {
     #[async_trait]
     pub trait ChargeService: std::marker::Send + std::marker::Sync + 'static {
         /// Books one charge against its admission, on the day of the admission, or a late conversion against its
-        /// campaign. After the token's expiry the charge is booked and marked late (R-27).
+        /// campaign. After the token's expiry the charge is booked and marked late (R-27); one of a campaign that
+        /// pays per conversion is booked today, and is late only where it passes a limit of today (R-149).
         ///
         /// ```text
         /// grpcurl -plaintext -d '{"campaign":"campaigns/spring","charge_id":"c-1","price_micros":"2000000"}' localhost:7411 adspend.pacing.v1.ChargeService/Settle
@@ -3528,6 +3538,28 @@ pub struct GetPacingStateResponse {
     /// It stands still because it reached a limit.
     #[prost(message, optional, tag = "15")]
     pub suspension: ::core::option::Option<Suspension>,
+    /// Of a campaign that pays per conversion, or an account with such campaigns, and of today: what is still
+    /// to come (R-149).
+    #[prost(message, optional, tag = "16")]
+    pub open_conversions: ::core::option::Option<OpenConversions>,
+}
+/// OpenConversions is what admissions are expected to be charged for conversions that have not come yet.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenConversions {
+    /// In all.
+    #[prost(int64, tag = "1")]
+    pub open_micros: i64,
+    /// Of it, before the day is over. So much is kept back from grants: they go on while it fits below the
+    /// limit with what is charged and reserved.
+    #[prost(int64, tag = "2")]
+    pub due_micros: i64,
+    /// How likely the charges of the day pass its limit, in parts of a million; absent without a limit. There
+    /// is no hard limit for conversions, only this.
+    #[prost(int32, optional, tag = "3")]
+    pub overshoot_ppm: ::core::option::Option<i32>,
+    /// What a conversion costs on average; absent before the first.
+    #[prost(int64, optional, tag = "4")]
+    pub charge_micros: ::core::option::Option<i64>,
 }
 /// Request of GetSpendCurve.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

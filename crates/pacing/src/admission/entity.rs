@@ -63,6 +63,8 @@ pub struct Entity {
     admitted_discount: AtomicU64,
     /// Slices may be taken from by what an admission is expected to cost.
     expects: AtomicBool,
+    /// Charges come when tokens are long over.
+    converts: AtomicBool,
     /// By how much expectations are raised, in parts of a million; at least 1.
     caution_ppm: AtomicU32,
     pub(crate) seat: u32,
@@ -137,6 +139,7 @@ impl Entity {
             admitted_discount: AtomicU64::new(0),
             chance_ppm: AtomicU32::new(CERTAIN_PPM),
             expects: AtomicBool::new(false),
+            converts: AtomicBool::new(false),
             caution_ppm: AtomicU32::new(CERTAIN_PPM),
             least_unmet: AtomicI64::new(i64::MAX),
             most_unmet: AtomicI64::new(0),
@@ -266,6 +269,15 @@ impl Entity {
 
     pub(super) fn set_expects(&self, expects: bool) {
         self.expects.store(expects, Ordering::Relaxed);
+    }
+
+    /// Whether it pays per conversion, so that what comes of a slice comes when it is long over.
+    pub fn converts(&self) -> bool {
+        self.converts.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_converts(&self, converts: bool) {
+        self.converts.store(converts, Ordering::Relaxed);
     }
 
     /// Raises expectations by what charges have shown (κ); never below what callers say. For the

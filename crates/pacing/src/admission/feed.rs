@@ -87,7 +87,7 @@ impl Feed {
 
 impl From<Listed> for Facts {
     fn from(listed: Listed) -> Facts {
-        let Listed { campaign, account } = listed;
+        let Listed { campaign, account, .. } = listed;
         let standing = match (campaign.state, account.state) {
             (CampaignState::Paused, _) => Standing::Paused,
             (CampaignState::Active, AccountState::Active) => Standing::Active,
@@ -102,6 +102,7 @@ impl From<Listed> for Facts {
             tenant: account.tenant,
             standing,
             pays_per_click: campaign.profile.payment == PaymentModel::PerClick,
+            pays_per_conversion: campaign.profile.payment == PaymentModel::PerConversion,
             schedule: campaign.profile.schedule,
         }
     }

@@ -190,6 +190,8 @@ pub struct Facts {
     pub schedule: Schedule,
     /// It pays per click: what it admits before the click is mostly not charged.
     pub pays_per_click: bool,
+    /// Whether it pays per conversion: for most admissions nothing, and for the others much later.
+    pub pays_per_conversion: bool,
 }
 
 /// All decisions of this replica.
@@ -241,7 +243,8 @@ impl Admission {
             entity.set_tenant_no(registry.tenant_no(&facts.tenant));
             let before = (entity.standing(), entity.schedule());
             entity.set_standing(facts.standing);
-            entity.set_expects(facts.pays_per_click);
+            entity.set_expects(facts.pays_per_click || facts.pays_per_conversion);
+            entity.set_converts(facts.pays_per_conversion);
             entity.set_hours(Hours::of(&facts.schedule, day));
             if before != (entity.standing(), entity.schedule()) {
                 entity.note_change();

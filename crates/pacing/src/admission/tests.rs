@@ -29,6 +29,7 @@ fn facts(no: i64, name: &str, tenant: &str) -> Facts {
         tenant: AccountId::parse(tenant).unwrap(),
         standing: Standing::Active,
         pays_per_click: true,
+        pays_per_conversion: false,
         schedule: Schedule {
             hours: WeeklyHours::new(hours).unwrap(),
             zone: chrono_tz::Europe::Moscow,

@@ -36,7 +36,7 @@ use crate::requests::{self, Answer, Begun, Call};
 pub use rules::{Limits, Mode, Warning};
 #[cfg(test)]
 pub(crate) use store::events;
-pub(crate) use store::mode_from_number;
+pub(crate) use store::{mode_from_number, warnings_over};
 pub use store::{states_for, weeks_for};
 
 /// How often a transaction is tried when others are in its way.

@@ -165,6 +165,15 @@ fn warnings(figures: impl Iterator<Item = Dated>, pays_per_conversion: bool) -> 
     }
 }
 
+/// The same of all budgets that a campaign is under, which pays so.
+pub(super) fn warnings_over(budgets: &[Limits], day: Day, payment: PaymentModel) -> Vec<Warning> {
+    let figures = budgets
+        .iter()
+        .map(|limits| limits.roll(day))
+        .flat_map(|limits| [limits.in_force(), limits.pending()].into_iter().flatten());
+    warnings(figures, payment == PaymentModel::PerConversion)
+}
+
 /// A sum of the calendar, which saturates, as an amount; never negative.
 fn money(micros: i64) -> Money {
     Money::from_micros(micros.max(0)).unwrap_or(Money::MAX)

@@ -3,8 +3,9 @@
 use adspend_common::db::{self, Client, Row, Tx};
 use adspend_common::money::Money;
 use adspend_common::time::Day;
+use chrono::{DateTime, Utc};
 
-use super::rules::{Decided, Usage};
+use super::rules::{Decided, Usage, Warning};
 use super::{Change, Dated, Entity, Limits, Mode};
 use crate::calendar::changes::{Began, BudgetState, Event, Kind, Marks, Pending, Segment};
 use crate::calendar::policy::{Figure, Level, PaymentModel, Preset, Terms, Unit};
@@ -169,6 +170,18 @@ pub(super) async fn read(tx: &Tx<'_>, entity: Entity, day: Day) -> Result<Stored
         }
     };
     Ok(Stored { limits, usage: Usage { week, pays_per_conversion } })
+}
+
+/// What a campaign that pays so should know of budgets that it is under.
+pub(crate) async fn warnings_over(
+    tx: &Tx<'_>,
+    entities: &[Entity],
+    payment: PaymentModel,
+    now: DateTime<Utc>,
+) -> Result<Vec<Warning>, db::Error> {
+    let day = Day::of(now);
+    let budgets = states_for(tx, entities, day).await?;
+    Ok(super::rules::warnings_over(&budgets, day, payment))
 }
 
 const CREATE_HEADROOM: &str = "-- budgets.create_headroom

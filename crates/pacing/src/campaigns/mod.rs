@@ -21,7 +21,7 @@ use chrono_tz::Tz;
 use crate::Services;
 use crate::accounts::{self, Account, AccountNo};
 use crate::billing::AccountState;
-use crate::budgets::{self, Entity};
+use crate::budgets::{self, Entity, Warning};
 use crate::calendar::policy::PaymentModel;
 use crate::calendar::schedule::{Schedule, WeeklyHours};
 use crate::requests::{self, Answer, Begun, Call};
@@ -96,6 +96,8 @@ pub struct Listed {
     pub campaign: Campaign,
     /// Its account.
     pub account: Account,
+    /// What its owner should know; only after a change of the campaign.
+    pub warnings: Vec<Warning>,
 }
 
 /// How far a reader of changes has come; only [`changed_since`] makes sense of it.
@@ -246,7 +248,8 @@ async fn create_once(
     let Some(campaign) = store::insert(&tx, account.no, new, now).await? else {
         return Err(Error::AlreadyExists(new.id.clone()));
     };
-    let listed = Listed { campaign, account: account.clone() };
+    let mut listed = Listed { campaign, account: account.clone(), warnings: Vec::new() };
+    warn(&tx, &mut listed, now).await?;
     requests::finish(&tx, call, &listed).await?;
     tx.commit().await?;
     Ok(Answer::New(listed))
@@ -325,9 +328,18 @@ async fn update_once(
             budgets::restart(&tx, listed.campaign.entity(), now, caller).await?;
         }
     }
+    warn(&tx, &mut listed, now).await?;
     requests::finish(&tx, call, &listed).await?;
     tx.commit().await?;
     Ok(Answer::New(listed))
+}
+
+/// What the owner of a campaign should know of the budgets that it is under.
+async fn warn(tx: &db::Tx<'_>, listed: &mut Listed, now: DateTime<Utc>) -> Result<(), db::Error> {
+    let Campaign { account_no, profile, .. } = &listed.campaign;
+    let budgets = [listed.campaign.entity(), Entity::account(*account_no)];
+    listed.warnings = budgets::warnings_over(tx, &budgets, profile.payment, now).await?;
+    Ok(())
 }
 
 /// Pauses or resumes. A campaign that is in the state already stays as it is.

@@ -107,7 +107,8 @@ fn campaign_from_row(row: &Row) -> Result<Campaign, db::Error> {
 }
 
 fn listed_from_row(row: &Row) -> Result<Listed, db::Error> {
-    Ok(Listed { campaign: campaign_from_row(row)?, account: accounts::from_row(row)? })
+    let (campaign, account) = (campaign_from_row(row)?, accounts::from_row(row)?);
+    Ok(Listed { campaign, account, warnings: Vec::new() })
 }
 
 const INSERT: &str = "-- campaigns.insert

@@ -36,10 +36,12 @@ pub(crate) struct SliceRow {
     pub(crate) books: Books,
     /// Some of its admissions were cancelled: a charge has to look whether its own was.
     pub(crate) has_cancellations: bool,
+    /// Its campaign pays per conversion.
+    pub(crate) is_conversion: bool,
 }
 
 /// A headroom row: level 1 is a campaign, level 2 the account itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct HeadroomKey {
     pub(crate) account_no: i64,
     pub(crate) level: i16,
@@ -48,7 +50,7 @@ pub(crate) struct HeadroomKey {
 }
 
 /// The two headroom rows that a charge of a campaign counts in.
-fn levels(account_no: i64, campaign_no: i64, day: Day) -> [HeadroomKey; 2] {
+pub(super) fn levels(account_no: i64, campaign_no: i64, day: Day) -> [HeadroomKey; 2] {
     [
         HeadroomKey { account_no, level: 1, entity_no: campaign_no, day },
         HeadroomKey { account_no, level: 2, entity_no: account_no, day },
@@ -61,8 +63,8 @@ const NO_SLICE: u32 = u32::MAX;
 /// Which rows a group needs.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// The day of late conversions.
-    today: Day,
+    /// The day of conversions.
+    pub(crate) today: Day,
     /// The slices, each once.
     pub(crate) slices: Vec<SliceKey>,
     /// The headroom rows, each once and in the order of locking.
@@ -74,7 +76,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn of(items: &[Item], today: Day) -> Plan {
+    /// What may be a conversion that comes after its admission needs the rows of today, too.
+    pub(crate) fn of(items: &[Item], now: DateTime<Utc>) -> Plan {
+        let today = Day::of(now);
         let mut plan = Plan {
             today,
             slices: Vec::new(),
@@ -88,7 +92,7 @@ impl Plan {
             plan.has_cancels |= matches!(item, Item::Cancel(_));
             let Some(token) = item.token() else {
                 if let Item::Charge(Charge {
-                    target: Target::Late { account_no, campaign_no },
+                    target: Target::Late { account_no, campaign_no, .. },
                     ..
                 }) = item
                 {
@@ -97,6 +101,9 @@ impl Plan {
                 plan.slice_of.push(NO_SLICE);
                 continue;
             };
+            if token.day != today && token.is_expired(now) {
+                plan.headroom.extend(levels(token.account_no, token.campaign_no, today));
+            }
             let key = (token.account_no, token.slice_no);
             if latest.0 != key || latest.1 == NO_SLICE {
                 let next = u32::try_from(plan.slices.len()).expect("a group is a few thousand");
@@ -138,6 +145,18 @@ pub(crate) struct Known<'a> {
     pub(crate) by_id: HashMap<(i64, &'a str), Recorded>,
     /// Ends of admissions by account, slice and number.
     pub(crate) ended: HashMap<(i64, i64, u32), Ended>,
+    /// What the limits of today leave to conversions; nothing of a level without a limit.
+    pub(crate) left: HashMap<HeadroomKey, Money>,
+}
+
+/// A conversion that becomes a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Conversion {
+    pub(crate) account_no: i64,
+    pub(crate) campaign_no: i64,
+    /// When its token expired or expires; none without an admission.
+    pub(crate) expires_at_micros: Option<i64>,
+    pub(crate) price: Money,
 }
 
 /// A charge that becomes a row.
@@ -189,6 +208,8 @@ pub(crate) struct Folded {
     pub(crate) slices: BTreeMap<(i64, i64), Gain>,
     /// Charged, by account, hold and campaign.
     pub(crate) spends: BTreeMap<(i64, i64, i64), Money>,
+    /// Those that teach how long conversions take.
+    pub(crate) conversions: Vec<Conversion>,
     /// Whether an earlier answer was given again.
     pub(crate) replays: bool,
 }
@@ -224,7 +245,8 @@ pub(crate) fn fold<'a>(
         ..Folded::default()
     };
     let by_slice = vec![Gain::default(); plan.slices.len()];
-    let mut fold = Fold { plan, slices, known, now, careful, by_slice, folded };
+    let arrived = by_slice.clone();
+    let mut fold = Fold { plan, slices, known, now, careful, by_slice, arrived, folded };
     for (position, item) in items.iter().enumerate() {
         let verdict = match item {
             Item::Charge(charge) => fold.charge(position, charge)?,
@@ -243,6 +265,8 @@ struct Fold<'a, 'p> {
     careful: bool,
     /// What happened to each slice of the plan.
     by_slice: Vec<Gain>,
+    /// The same of conversions that are booked on the day on which they come.
+    arrived: Vec<Gain>,
     folded: Folded,
 }
 
@@ -259,7 +283,8 @@ impl<'a> Fold<'a, '_> {
         }
     }
 
-    /// A charge books on the day of its admission; without one, today.
+    /// A charge books on the day of its admission; without one, or when it is a conversion whose
+    /// token is over, today.
     fn book(&mut self, position: usize, charge: &'a Charge) -> Result<Verdict, Overflow> {
         let at = self.plan.slice_of(position);
         let slice = at.and_then(|at| self.slices.get(at).copied().flatten());
@@ -274,10 +299,21 @@ impl<'a> Fold<'a, '_> {
             }
             None => (rules::without_slice(charge.price), false),
         };
+        let is_conversion = match &charge.target {
+            Target::Admission(_) => slice.is_some_and(|slice| slice.is_conversion),
+            Target::Late { is_conversion, .. } => *is_conversion,
+        };
+        if is_conversion {
+            self.folded.conversions.push(conversion(charge));
+        }
         let ended = match &charge.target {
             Target::Admission(token) if !expired => expected(token),
             Target::Admission(_) | Target::Late { .. } => Money::ZERO,
         };
+        // A slice of conversions keeps no margin: what comes while its tokens live is mostly beyond it.
+        if is_conversion && (expired || (beyond && day == self.plan.today)) {
+            return self.arrive(position, charge, effect, ended);
+        }
         let overdue = if expired { charge.price } else { effect.unreserved };
         // Beyond its slice nothing was reserved for it, though it comes in time.
         let late = expired || beyond;
@@ -301,9 +337,46 @@ impl<'a> Fold<'a, '_> {
     /// How a slice stands after the items before.
     fn books_now(&self, at: Option<usize>, books: Books) -> Books {
         let Books::Expected { left } = books else { return books };
-        let gone = at.and_then(|at| self.by_slice.get(at)).map(|gain| gain.effect.freed);
-        let left = left.checked_sub(gone.unwrap_or_default()).unwrap_or(Money::ZERO);
-        Books::Expected { left }
+        let gone = |sums: &[Gain]| at.and_then(|at| sums.get(at)).map(|gain| gain.effect.freed);
+        let take = |left: Money, gone: Option<Money>| {
+            left.checked_sub(gone.unwrap_or_default()).unwrap_or(Money::ZERO)
+        };
+        Books::Expected { left: take(take(left, gone(&self.by_slice)), gone(&self.arrived)) }
+    }
+
+    /// A conversion whose token is over counts in the limits of today. It is expected
+    /// on the day on which it comes, so it is late only where it passes a limit.
+    fn arrive(
+        &mut self,
+        position: usize,
+        charge: &'a Charge,
+        effect: Effect,
+        ended: Money,
+    ) -> Result<Verdict, Overflow> {
+        let (day, price) = (self.plan.today, charge.price);
+        let mut late = charge.said().admission.is_none();
+        for key in levels(charge.account_no(), charge.said().campaign_no, day) {
+            let mut unreserved = Money::ZERO;
+            if let Some(left) = self.known.left.get_mut(&key) {
+                let covered = price.min(*left);
+                unreserved = price.checked_sub(covered).ok_or(Overflow)?;
+                *left = left.checked_sub(covered).ok_or(Overflow)?;
+            }
+            late |= !unreserved.is_zero();
+            let effect = Effect { charged: price, unreserved, ..Effect::default() };
+            let gain = Gain { effect, charges: 1, ..Gain::default() };
+            self.folded.headroom.entry(key).or_default().add(gain).ok_or(Overflow)?;
+        }
+        let at = self.plan.slice_of(position);
+        if let Some(sum) = at.and_then(|at| self.arrived.get_mut(at)) {
+            sum.add(Gain { effect, charges: 1, ended, ..Gain::default() }).ok_or(Overflow)?;
+        }
+        if self.careful {
+            remember(&mut self.known, charge, Recorded { said: charge.said(), day, late });
+        }
+        let without_hold = at.and_then(|at| self.slices.get(at).copied().flatten()).is_none();
+        self.folded.rows.push(NewRow { item: position, day, late, without_hold });
+        Ok(Verdict::Booked { day, late, replayed: false })
     }
 
     fn cancel(&mut self, position: usize, token: &Token) -> Result<Verdict, Overflow> {
@@ -336,18 +409,27 @@ impl<'a> Fold<'a, '_> {
     /// Carries what happened to each slice on to its hold and its headroom rows.
     fn spread(mut self) -> Result<Folded, Overflow> {
         let folded = &mut self.folded;
-        for ((key, row), gain) in self.plan.slices.iter().zip(self.slices).zip(&self.by_slice) {
-            if *gain == Gain::default() {
+        let sums = self.by_slice.iter().zip(&self.arrived);
+        for ((key, row), (in_time, arrived)) in self.plan.slices.iter().zip(self.slices).zip(sums) {
+            let mut gain = *in_time;
+            gain.add(*arrived).ok_or(Overflow)?;
+            if gain == Gain::default() {
                 continue;
             }
-            for level in levels(key.account_no, key.campaign_no, key.day) {
-                folded.headroom.entry(level).or_default().add(*gain).ok_or(Overflow)?;
+            // What was kept back for a conversion is free on the day of its admission.
+            let freed = Effect { freed: arrived.effect.freed, ..Effect::default() };
+            let mut of_day = *in_time;
+            of_day.add(Gain { effect: freed, ..Gain::default() }).ok_or(Overflow)?;
+            if of_day != Gain::default() {
+                for level in levels(key.account_no, key.campaign_no, key.day) {
+                    folded.headroom.entry(level).or_default().add(of_day).ok_or(Overflow)?;
+                }
             }
             let Some(row) = row else { continue };
             let slice = folded.slices.entry((key.account_no, key.slice_no)).or_default();
-            slice.add(*gain).ok_or(Overflow)?;
+            slice.add(gain).ok_or(Overflow)?;
             let hold = folded.holds.entry((key.account_no, row.hold_no)).or_default();
-            hold.add(*gain).ok_or(Overflow)?;
+            hold.add(gain).ok_or(Overflow)?;
             if !gain.effect.charged.is_zero() {
                 let spent = (key.account_no, row.hold_no, key.campaign_no);
                 let spend = folded.spends.entry(spent).or_default();
@@ -366,6 +448,15 @@ fn judge(charge: &Charge, known: &Known<'_>) -> Step<Recorded> {
         known.ended.get(&(account_no, slice_no, admission_no)).copied()
     });
     rules::charge(said, same_id, ended.unwrap_or(Ended::No))
+}
+
+fn conversion(charge: &Charge) -> Conversion {
+    let expires_at_micros = match &charge.target {
+        Target::Admission(token) => Some(token.expires_at_micros),
+        Target::Late { .. } => None,
+    };
+    let (account_no, campaign_no) = (charge.account_no(), charge.said().campaign_no);
+    Conversion { account_no, campaign_no, expires_at_micros, price: charge.price }
 }
 
 /// Later items of the group see what earlier ones did.

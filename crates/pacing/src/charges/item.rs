@@ -37,6 +37,8 @@ pub(crate) enum Target {
         account_no: i64,
         /// The campaign.
         campaign_no: i64,
+        /// It pays per conversion.
+        is_conversion: bool,
     },
 }
 

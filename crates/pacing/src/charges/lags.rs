@@ -2,7 +2,7 @@
 //!
 //! A token does not say when it was admitted, only when it expires, so what is summed is the time
 //! that was left; whoever knows the lifetime of tokens makes a lag of it. Charges without an
-//! admission and late ones say nothing here.
+//! admission and those whose token is over say nothing here.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,7 +31,7 @@ impl Lags {
         let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (item, verdict) in items.iter().zip(verdicts) {
             let Verdict::Booked { late: false, replayed: false, .. } = verdict else { continue };
-            let Some(token) = item.token() else { continue };
+            let Some(token) = item.token().filter(|token| !token.is_expired(now)) else { continue };
             let sum = sums.entry((token.account_no, token.campaign_no)).or_default();
             sum.count += 1;
             sum.left_seconds += token.expires_at_micros.saturating_sub(now_micros) as f64 / 1e6;

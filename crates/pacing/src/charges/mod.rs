@@ -1,7 +1,8 @@
 //! Charges: what was really spent, booked once, durable before the answer (I-6).
 //!
-//! A charge settles an admission by its token and books on the day of the admission; a late
-//! conversion names a campaign instead and books today. Both have an id, unique within the
+//! A charge settles an admission by its token and books on the day of the admission; that of a
+//! campaign that pays per conversion, once its token is over, on the day on which it comes. A
+//! late conversion names a campaign instead and books today. Both have an id, unique within the
 //! account: a repeat gets the first answer again, the id with another content is refused, and one
 //! admission is charged once. A cancellation gives an admission back. After the expiry of its
 //! token an admission is still charged, marked late, and no longer cancelled. A charge that an
@@ -11,6 +12,7 @@
 //! |---|---|
 //! | `rules` | what may become of an admission, and what that changes in the books; pure |
 //! | `item`, `batch` | the arithmetic of one group of charges; pure |
+//! | `arrivals` | conversions: today's limits, and how long they took |
 //! | `queue` | the handle that callers have, and the bound on what waits |
 //! | `writer` | the group commit: tasks that write for all callers of this replica |
 //! | `store`, `copy` | the statements of a group |
@@ -23,6 +25,7 @@
 //! written in the order of asking. Several replicas write to one account as well; the row locks of
 //! a group keep them apart.
 
+mod arrivals;
 pub mod audit;
 mod batch;
 mod copy;
@@ -36,6 +39,8 @@ mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 mod writer;
+
+use std::time::Duration;
 
 use adspend_common::config::HumanDuration;
 use adspend_common::db;
@@ -71,6 +76,9 @@ pub struct Settings {
     pub settle_every: HumanDuration,
     /// How long a replica has for sending a report to billing before another may, in real time.
     pub claim: HumanDuration,
+    /// How long a token lives after its admission, on average; follows from the section `leases`.
+    #[serde(skip)]
+    pub token_life: Duration,
 }
 
 impl Default for Settings {
@@ -83,6 +91,7 @@ impl Default for Settings {
             stream_batches: 64,
             settle_every: HumanDuration::from_secs(1),
             claim: HumanDuration::from_secs(10),
+            token_life: Duration::from_secs(605),
         }
     }
 }

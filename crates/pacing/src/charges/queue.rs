@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::item::{Charge, Item, Target, Verdict, reserved};
 use super::lags::Lags;
 use super::metrics::Metrics;
+use super::store::Named;
 use super::writer::{Answer, Work, Writer};
 use super::{Booked, Cancelled, Error, MAX_BATCH, NewCharge, NewTarget, Refusal, Settings, store};
 use crate::admission::token::Token;
@@ -90,7 +91,7 @@ impl Charges {
         let named = self.named(caller, &charges).await?;
         let accounts = charges.iter().filter_map(|charge| match &charge.target {
             NewTarget::Admission(token) => Some(token.account_no),
-            NewTarget::Campaign(id) => named.get(id).map(|named| named.0),
+            NewTarget::Campaign(id) => named.get(id).map(|named| named.account_no),
         });
         let currencies = self.currencies(caller, accounts.collect()).await?;
         let mut places = Vec::with_capacity(charges.len());
@@ -141,7 +142,7 @@ impl Charges {
         &self,
         caller: &Caller,
         charges: &[NewCharge],
-    ) -> Result<HashMap<CampaignId, (i64, i64)>, Error> {
+    ) -> Result<HashMap<CampaignId, Named>, Error> {
         let ids = charges.iter().filter_map(|charge| match &charge.target {
             NewTarget::Campaign(id) => Some(id.as_str()),
             NewTarget::Admission(_) => None,
@@ -154,10 +155,7 @@ impl Charges {
         ids.dedup();
         let mut named = store::campaigns(&self.0.db.get().await?, &ids).await?;
         named.retain(|named| caller.sees(&named.tenant));
-        Ok(named
-            .into_iter()
-            .map(|named| (named.id, (named.account_no, named.campaign_no)))
-            .collect())
+        Ok(named.into_iter().map(|named| (named.id.clone(), named)).collect())
     }
 
     /// The currencies of the accounts that there are and that the caller sees.
@@ -256,7 +254,7 @@ async fn answer(waiting: oneshot::Receiver<Answer>) -> Result<Vec<Verdict>, Erro
 /// What a writer needs of a charge, or why it need not be asked.
 fn item_of(
     charge: NewCharge,
-    named: &HashMap<CampaignId, (i64, i64)>,
+    named: &HashMap<CampaignId, Named>,
     currencies: &HashMap<i64, Currency>,
 ) -> Result<(Item, Currency), Refusal> {
     let NewCharge { id, target, price } = charge;
@@ -269,9 +267,9 @@ fn item_of(
             (token.account_no, Target::Admission(token))
         }
         NewTarget::Campaign(id) => match named.get(&id) {
-            Some((account_no, campaign_no)) => {
-                let (account_no, campaign_no) = (*account_no, *campaign_no);
-                (account_no, Target::Late { account_no, campaign_no })
+            Some(named) => {
+                let Named { account_no, campaign_no, is_conversion, .. } = *named;
+                (account_no, Target::Late { account_no, campaign_no, is_conversion })
             }
             None => return Err(Refusal::CampaignUnknown(id)),
         },

@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use adspend_common::db::{self, Pool, Tx};
-use adspend_common::time::{Clock, Day};
+use adspend_common::time::Clock;
 use foldhash::{HashMap, HashMapExt};
 use rand::Rng;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -29,7 +29,7 @@ use super::item::{Item, Verdict};
 use super::lags::Lags;
 use super::metrics::Metrics;
 use super::rules::Ended;
-use super::{Error, Settings, store};
+use super::{Error, Settings, arrivals, store};
 
 /// How often a group is tried before its callers are told: contention ends within a few.
 const ATTEMPTS: u32 = 6;
@@ -223,7 +223,7 @@ impl Writer {
 
     async fn attempt(&self, items: &[Item], complete: bool) -> Result<Folded, Failed> {
         let now = self.clock.now();
-        let plan = Plan::of(items, Day::of(now));
+        let plan = Plan::of(items, now);
         let mut client = self.db.get().await?;
         let tx = client.transaction().await?;
         let (found, slices) = store::lock(&tx, &plan.headroom, &plan.slices).await?;
@@ -232,10 +232,14 @@ impl Writer {
             store::add_headroom_rows(&client, &plan.headroom).await?;
             return Err(Failed::RowsAdded);
         }
-        let known = look_up(&tx, items, &plan, &slices, complete).await?;
+        let mut known = look_up(&tx, items, &plan, &slices, complete).await?;
+        known.left = arrivals::left(&tx, items, &plan, &slices, now).await?;
         let folded =
             batch::fold(items, &plan, &slices, known, now).map_err(|_| Failed::Overflow)?;
         store::write(&tx, items, &folded, now).await?;
+        let life = self.settings.token_life.as_micros();
+        let life = i64::try_from(life).unwrap_or(i64::MAX);
+        arrivals::add_delays(&tx, &folded.conversions, now, life).await?;
         tx.commit().await?;
         Ok(folded)
     }

@@ -7,6 +7,11 @@
 //! guarantee is possible; [`overshoot_probability`] says how likely the day exceeds its limit, and
 //! the caller publishes it and counts all of it against the week's pot.
 //!
+//! How much is to be projected in the rest of a week says [`super::projection`].
+//!
+//! Delays are learned as they come, so those of a campaign's first days are short ones only, and the
+//! curve runs ahead until the longest have had their time; the prior holds against it.
+//!
 //! Clicks are kept by the hour ([`OpenClicks`]): a delay of days does not need their minutes.
 
 const HOUR_SECONDS: f64 = 3_600.0;
@@ -17,6 +22,12 @@ const PRIOR_MEAN_HOURS: f64 = 24.0;
 const PRIOR_CONVERSIONS: f64 = 20.0;
 /// What yesterday's conversions weigh today: a half-life of about 23 days.
 const DAY_DISCOUNT: f64 = 0.97;
+/// How many conversions as estimated κ begins with.
+const PRIOR_RATIO: f64 = 10.0;
+/// A chance is learned from so many conversions, or from admissions that so many could have come of:
+/// few, because until it is known every admission counts as a conversion.
+const CHANCE_CONVERSIONS: f64 = 20.0;
+const CHANCE_ADMISSIONS: f64 = 50.0;
 /// Above so many expected conversions the Poisson sum is taken as normal.
 const NORMAL_FROM: f64 = 400.0;
 
@@ -56,11 +67,17 @@ impl DelayCurve {
 
     /// A day has closed: older conversions weigh less, and these delays (seconds) are added.
     pub fn learn(&mut self, delays: &[f64]) {
+        let hour = |delay: &f64| (delay / HOUR_SECONDS).max(0.0) as usize;
+        let counts: Vec<(usize, f64)> = delays.iter().map(|delay| (hour(delay), 1.0)).collect();
+        self.learn_hours(&counts);
+    }
+
+    /// The same of conversions that are counted by whole hours of delay.
+    pub fn learn_hours(&mut self, came: &[(usize, f64)]) {
         let mut counts: Vec<f64> = self.counts.iter().map(|count| count * DAY_DISCOUNT).collect();
-        for delay in delays {
-            let hour = ((delay / HOUR_SECONDS).max(0.0) as usize).min(DELAY_HOURS - 1);
-            if let Some(count) = counts.get_mut(hour) {
-                *count += 1.0;
+        for (hour, more) in came {
+            if let Some(count) = counts.get_mut((*hour).min(DELAY_HOURS - 1)) {
+                *count += more;
             }
         }
         *self = Self::of(counts);
@@ -72,6 +89,80 @@ impl DelayCurve {
         let at = |hour: usize| self.cdf.get(hour).copied().unwrap_or(1.0);
         let whole = hours as usize;
         at(whole) + (at(whole + 1) - at(whole)) * hours.fract()
+    }
+}
+
+impl DelayCurve {
+    /// The same of clicks that are spread evenly over the last so many seconds, on average.
+    pub fn mean_share(&self, seconds: f64) -> f64 {
+        let hours = (seconds / HOUR_SECONDS).max(0.0);
+        if hours <= 0.0 {
+            return 0.0;
+        }
+        let (mut sum, mut from) = (0.0, 0.0);
+        while from < hours {
+            let to = (from + 1.0).min(hours);
+            let both = self.share_by(from * HOUR_SECONDS) + self.share_by(to * HOUR_SECONDS);
+            sum += both / 2.0 * (to - from);
+            from += 1.0;
+        }
+        sum / hours
+    }
+}
+
+/// What came and what was expected to come: κ of conversions, and what one costs. Older days weigh
+/// less. κ of the day (section 1) would take the hours of delay for a loss.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Came {
+    /// Charged.
+    pub micros: f64,
+    /// Conversions.
+    pub charges: f64,
+    /// Expected by the estimates at admission and the delays.
+    pub expected_micros: f64,
+    /// The admissions that this is expected of.
+    pub expected_count: f64,
+}
+
+impl Came {
+    /// A day has closed.
+    #[must_use]
+    pub fn learn(&self, day: &Came) -> Came {
+        let add = |old: f64, new: f64| old * DAY_DISCOUNT + new;
+        Came {
+            micros: add(self.micros, day.micros),
+            charges: add(self.charges, day.charges),
+            expected_micros: add(self.expected_micros, day.expected_micros),
+            expected_count: add(self.expected_count, day.expected_count),
+        }
+    }
+
+    /// What a conversion costs; what an estimate says, where none has come. 0 when nothing is known.
+    pub fn charge(&self, chance: Option<f64>) -> f64 {
+        if self.charges > 0.0 {
+            self.micros / self.charges
+        } else if self.expected_count > 0.0 {
+            self.expected_micros / self.expected_count / chance.unwrap_or(1.0)
+        } else {
+            0.0
+        }
+    }
+
+    /// κ: charges for each estimated one, as if [`PRIOR_RATIO`] had come as estimated. Not bounded:
+    /// estimates of a campaign without a chance are whole prices.
+    pub fn ratio(&self, chance: Option<f64>) -> f64 {
+        let charge = self.charge(chance);
+        if charge <= 0.0 {
+            return 1.0;
+        }
+        let prior = PRIOR_RATIO * charge;
+        (self.micros + prior) / (self.expected_micros + prior)
+    }
+
+    /// The chance that an admission converts, once enough is known; otherwise `None`.
+    pub fn chance(&self) -> Option<f64> {
+        let enough = self.charges >= CHANCE_CONVERSIONS || self.expected_count >= CHANCE_ADMISSIONS;
+        enough.then(|| ((self.charges + 1.0) / (self.expected_count + 1.0)).clamp(1e-6, 1.0))
     }
 }
 

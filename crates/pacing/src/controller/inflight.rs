@@ -92,7 +92,7 @@ pub fn margin(live: &Live) -> f64 {
 /// The prices of live holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prices {
-    /// b: no hold costs more.
+    /// b: no hold costs more. 0 where none is charged while it lives, so that there is no luck.
     pub largest: f64,
     /// What they cost on average.
     pub usual: f64,
@@ -104,6 +104,9 @@ pub fn needed(expected: f64, prices: &Prices) -> f64 {
         return 0.0;
     }
     let Prices { largest, usual } = *prices;
+    if largest <= 0.0 {
+        return expected;
+    }
     let live = Live {
         expected,
         variance: expected * largest,

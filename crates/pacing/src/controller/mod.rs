@@ -11,7 +11,7 @@
 //! * [`hierarchy`]: the account's pass-through ceiling over its campaigns.
 //! * [`inflight`]: money that admitted opportunities may still cost.
 //! * [`pool`]: the same of one slice, as it is admitted, charged and forgotten.
-//! * [`conversion`]: the same where charges come days later.
+//! * [`conversion`]: the same where charges come days later; [`projection`]: their week.
 //! * [`few`]: which opportunities to take when a day has room for a handful.
 //! * [`simulate`]: an entity's day or week with the very same controller, by seed.
 //!
@@ -29,10 +29,13 @@ pub mod hierarchy;
 pub mod inflight;
 pub mod plan;
 pub mod pool;
+pub mod projection;
 pub mod rate;
 pub mod simulate;
 mod today;
 
+#[cfg(test)]
+mod tests_conversions;
 #[cfg(test)]
 mod tests_demand;
 #[cfg(test)]

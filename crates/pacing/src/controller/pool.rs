@@ -57,6 +57,8 @@ pub struct Extension {
     pub dearest_micros: Option<i64>,
     /// When the tokens of admissions from now on are over, the grace included.
     pub forget_at_micros: i64,
+    /// Charges come when tokens are long over: no margin is kept for more of them than expected.
+    pub is_conversion: bool,
 }
 
 /// One slice.
@@ -74,6 +76,7 @@ pub struct StakePool {
     forget_at_micros: i64,
     largest_micros: i64,
     usual_micros: i64,
+    is_conversion: bool,
     /// A smaller amount that the books are to be told.
     shrinking: bool,
 }
@@ -91,6 +94,7 @@ impl StakePool {
             forget_at_micros: first.forget_at_micros,
             largest_micros: first.dearest_micros.unwrap_or(0).max(first.usual_micros).max(1),
             usual_micros: first.usual_micros.max(1),
+            is_conversion: first.is_conversion,
             shrinking: false,
         }
     }
@@ -113,7 +117,7 @@ impl StakePool {
     /// The prices of what is in flight.
     pub fn prices(&self) -> Prices {
         let earlier = self.generations.iter().map(|of| of.largest_micros).max().unwrap_or(0);
-        let largest = self.largest_micros.max(earlier);
+        let largest = if self.is_conversion { 0 } else { self.largest_micros.max(earlier) };
         Prices { largest: largest as f64, usual: self.usual_micros as f64 }
     }
 
@@ -132,7 +136,10 @@ impl StakePool {
     /// How much money is missing for so much more expectation at prices up to the dearest;
     /// negative when there is more than enough.
     pub fn missing_micros(&self, left: i64, more: i64, dearest: i64) -> i64 {
-        let prices = Prices { largest: self.prices().largest.max(dearest as f64), ..self.prices() };
+        let mut prices = self.prices();
+        if !self.is_conversion {
+            prices.largest = prices.largest.max(dearest as f64);
+        }
         let expected = self.live_micros(left).saturating_add(more);
         needed(expected, &prices).saturating_sub(self.room_micros())
     }
@@ -204,6 +211,7 @@ impl StakePool {
         self.amount_micros = by.amount_micros;
         self.forget_at_micros = self.forget_at_micros.max(by.forget_at_micros);
         self.usual_micros = by.usual_micros.max(1);
+        self.is_conversion = by.is_conversion;
         let faded = self.largest_micros - (self.largest_micros - self.usual_micros).max(0) / FADE;
         self.largest_micros = by.dearest_micros.unwrap_or(0).max(faded).max(self.usual_micros);
         self.shrinking = false;
@@ -268,6 +276,7 @@ mod tests {
             usual_micros: UNIT,
             dearest_micros: Some(UNIT),
             forget_at_micros,
+            is_conversion: false,
         }
     }
 

@@ -10,6 +10,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use tonic::{Request, Response, Status};
 
+use super::budgets::warnings;
 use super::{Reply, call, position, reply};
 use crate::app::Services;
 use crate::calendar::policy::PaymentModel;
@@ -134,11 +135,40 @@ impl pb::campaign_service_server::CampaignService for Campaigns {
     }
 }
 
+/// An answer that may say what the owner should know.
+trait Warned {
+    fn warned(self, listed: &Listed) -> Self;
+}
+
+impl Warned for pb::CreateCampaignResponse {
+    fn warned(self, listed: &Listed) -> Self {
+        Self { warnings: warnings(&listed.warnings, &[]), ..self }
+    }
+}
+
+impl Warned for pb::UpdateCampaignResponse {
+    fn warned(self, listed: &Listed) -> Self {
+        Self { warnings: warnings(&listed.warnings, &[]), ..self }
+    }
+}
+
+impl Warned for pb::PauseCampaignResponse {
+    fn warned(self, _: &Listed) -> Self {
+        self
+    }
+}
+
+impl Warned for pb::ResumeCampaignResponse {
+    fn warned(self, _: &Listed) -> Self {
+        self
+    }
+}
+
 macro_rules! reply {
     ($($response:ident),+) => {
         $(impl Reply<Listed> for pb::$response {
             fn of(listed: &Listed) -> Self {
-                Self { campaign: Some(campaign(listed)), replayed: false }
+                Self { campaign: Some(campaign(listed)), ..Self::default() }.warned(listed)
             }
 
             fn mark_replayed(&mut self) {

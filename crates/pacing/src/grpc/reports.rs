@@ -18,6 +18,7 @@ use crate::app::Services;
 use crate::budgets::{Mode, Parent, Wish};
 use crate::controller::rate::Why;
 use crate::pacer::Cause;
+use crate::reports::conversions::OpenConversions;
 use crate::reports::curve::{self, Curve, Grid, Span};
 use crate::reports::explain::{self, Explanation, Question, Unknown, Verdict};
 use crate::reports::reading::{self, Bound, Reading, WHOLE_PPM};
@@ -171,6 +172,15 @@ fn trial(asked: &pb::SimulateBudgetRequest) -> Result<(Parent, Wish, u32), Refus
     Ok((owner, wish, days.unsigned_abs()))
 }
 
+fn open_conversions(open: &OpenConversions) -> pb::OpenConversions {
+    pb::OpenConversions {
+        open_micros: open.open.micros(),
+        due_micros: open.due.micros(),
+        overshoot_ppm: open.overshoot_ppm,
+        charge_micros: open.charge.map(|charge| charge.micros()),
+    }
+}
+
 fn state_response(state: &PacingState) -> pb::GetPacingStateResponse {
     pb::GetPacingStateResponse {
         day: Some(rpc::date(state.day)),
@@ -188,6 +198,7 @@ fn state_response(state: &PacingState) -> pb::GetPacingStateResponse {
         reading: state.reading.as_ref().map(pace_reading),
         account_reading: state.account_reading.as_ref().map(pace_reading),
         suspension: state.suspension.as_ref().map(|it| suspension(it, state.read_at)),
+        open_conversions: state.open_conversions.as_ref().map(open_conversions),
     }
 }
 

@@ -15,6 +15,7 @@ use adspend_common::time::Day;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::due;
 use super::rules::{self, Books, Bound, Cut, HoldRoom, Need, Room, Situation, SliceState};
 use super::store::{self, Move, NewSlice, Patience, Reading, RoomKey, SliceKey, Terms, Used};
 use crate::accounts::AccountNo;
@@ -157,12 +158,13 @@ async fn once(
     accounts.dedup();
     let entities: Vec<budgets::Entity> = keys.iter().map(|key| key.0).collect();
     let campaigns: Vec<(i64, i64)> = asks.iter().map(Ask::key).collect();
-    let (holds, limits, weeks, elsewhere, late) = tokio::try_join!(
+    let (holds, limits, weeks, elsewhere, late, due) = tokio::try_join!(
         store::lock_usable_holds(&tx, &accounts, frame.resolves_at),
         budgets::states_for(&tx, &entities, frame.day),
         budgets::weeks_for(&tx, &entities, frame.day),
         store::elsewhere(&tx, &campaigns, frame.replica, frame.granted_at),
         store::late_hours(&tx, keys, frame.granted_at),
+        due::today(&tx, keys, frame.day),
     )?;
     let in_hand: Vec<(i64, i64)> = asks.iter().filter_map(|ask| ask.in_hand(frame.day)).collect();
     let in_hand = if in_hand.is_empty() {
@@ -170,7 +172,8 @@ async fn once(
     } else {
         store::lock_slices(&tx, in_hand.into_iter(), Patience::Wait).await?
     };
-    let mut table = Table { day: frame.day, used, levels: HashMap::new(), holds, late, in_hand };
+    let levels = HashMap::new();
+    let mut table = Table { day: frame.day, used, levels, holds, late, due, in_hand };
     for ((entity, limits), week) in entities.iter().zip(limits).zip(weeks) {
         table.levels.insert(*entity, (limits, week));
     }
@@ -196,6 +199,8 @@ struct Table {
     holds: HashMap<i64, Vec<HoldRoom>>,
     /// What may still come late.
     late: HashMap<budgets::Entity, i64>,
+    /// What conversions are expected to cost today.
+    due: HashMap<budgets::Entity, i64>,
     /// Slices that may be extended.
     in_hand: HashMap<(i64, i64), Books>,
 }
@@ -277,6 +282,7 @@ impl Table {
             charged_micros: used.charged_micros,
             reserved_micros: used.reserved_micros,
             late_micros: self.late.get(&entity).copied().unwrap_or(0),
+            due_micros: self.due.get(&entity).copied().unwrap_or(0),
         }
     }
 

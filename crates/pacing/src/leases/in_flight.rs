@@ -39,7 +39,8 @@ pub(super) struct Granted<'a> {
 /// What a new slice needs for one admission, and for so much spend.
 pub(super) fn first_need(seat: &Seat, unmet: &Unmet, spend_micros: i64) -> Need {
     let usual = seat.usual_price().unwrap_or(unmet.most_micros);
-    let prices = Prices { largest: unmet.most_micros.max(usual) as f64, usual: usual as f64 };
+    let largest = if seat.entity.converts() { 0 } else { unmet.most_micros.max(usual) };
+    let prices = Prices { largest: largest as f64, usual: usual as f64 };
     let needed = |expected: i64| pool::needed(expected, &prices).max(1);
     Need {
         least_micros: needed(unmet.least_expected_micros),
@@ -115,6 +116,7 @@ impl Memory {
             usual_micros: seat.usual_price().unwrap_or(1),
             dearest_micros: seat.unmet.map(|unmet| unmet.most_micros),
             forget_at_micros,
+            is_conversion: entity.converts(),
         };
         let in_hand = self.owned.get_mut(&(key.account_no, key.slice_no));
         let pool = in_hand.and_then(|owned| owned.pool.take());

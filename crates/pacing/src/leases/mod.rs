@@ -26,16 +26,20 @@
 //! 5. Charges of an expected slice may come to more than its amount, about once in a thousand times;
 //!    what is beyond it counts as late in headroom and hold, and leaves the less to be granted.
 //! 6. From nine tenths of a limit on, what came late in this hour of four weeks is not granted.
-//! 7. Billing is never called inside a transaction; the row of a question is written first, so a
+//! 7. What conversions are expected to cost today is not granted either.
+//! 8. Billing is never called inside a transaction; the row of a question is written first, so a
 //!    crash at any point asks again with the same request id and holds nothing twice.
 //!
-//! Files beyond mod, rules and store: `grant` and `books` are the two transactions, `owner` is the
-//! memory and `in_flight` that of expected slices, `refill` and `exchange` the loops over it, `holds` the treasurer; `reached` collects limits that are used up, for the pacer.
+//! Files beyond mod, rules and store: `grant` and `books` are the two transactions, `due` what
+//! conversions need, `owner` is the memory and `in_flight` that of expected slices, `refill` and
+//! `exchange` the loops over it, `holds` the treasurer; `reached` collects limits that are used up, for
+//! the pacer.
 //!
 //! Not here: charges (they move reserved to charged under the same locks), the admission rate
 //! (`pacer`).
 
 mod books;
+mod due;
 mod exchange;
 mod grant;
 mod holds;

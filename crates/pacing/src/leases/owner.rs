@@ -55,7 +55,7 @@ struct Over {
 /// How a campaign spends.
 #[derive(Debug)]
 pub(super) struct Seat {
-    entity: Arc<Entity>,
+    pub(super) entity: Arc<Entity>,
     measured_at: Instant,
     demand: Demand,
     /// Of it, what was expected to be charged.

@@ -41,6 +41,8 @@ pub(super) struct Room {
     pub(super) reserved_micros: i64,
     /// What came late in this hour of the last four weeks, at most.
     pub(super) late_micros: i64,
+    /// What open clicks are expected to cost today, where conversions are paid for.
+    pub(super) due_micros: i64,
 }
 
 impl Room {
@@ -50,11 +52,13 @@ impl Room {
     }
 
     /// What may still be reserved. From nine tenths of the limit on so much is kept back as late
-    /// charges may still come: 99 hundredths of the hours of four weeks are all of them.
+    /// charges may still come: 99 hundredths of the hours of four weeks are all of them. What is due
+    /// of conversions is kept back all day.
     fn remaining(&self) -> i64 {
         let Some(limit) = self.limit_micros else { return i64::MAX };
         let near = i128::from(self.charged_micros) * 10 > i128::from(limit) * 9;
         let kept_back = if near { self.late_micros } else { 0 };
+        let kept_back = kept_back.saturating_add(self.due_micros);
         limit.saturating_sub(self.used_micros()).saturating_sub(kept_back).max(0)
     }
 }

@@ -12,6 +12,7 @@ const FREE: Room = Room {
     charged_micros: 0,
     reserved_micros: 0,
     late_micros: 0,
+    due_micros: 0,
 };
 
 fn room(limit: i64, charged: i64, reserved: i64) -> Room {
@@ -21,6 +22,7 @@ fn room(limit: i64, charged: i64, reserved: i64) -> Room {
         charged_micros: charged,
         reserved_micros: reserved,
         late_micros: 0,
+        due_micros: 0,
     }
 }
 
@@ -272,6 +274,7 @@ fn any_room() -> impl Strategy<Value = Room> {
             charged_micros,
             reserved_micros,
             late_micros: 0,
+            due_micros: 0,
         },
     )
 }
@@ -368,5 +371,32 @@ proptest! {
         let (_, back) = books.resolve().unwrap();
         prop_assert!(back >= 0 && charged <= amount);
         prop_assert_eq!(returned + back + charged, amount);
+    }
+}
+
+/// what open clicks are expected to cost today is kept back all day, of the campaign and of
+/// its account, and when more is due than there is room for, nothing is granted until it fades.
+#[test]
+fn r149_what_is_due_of_conversions_is_not_granted() {
+    let due = |due_micros| Room { due_micros, ..room(1_000, 100, 200) };
+    let holds = hold(10_000);
+    let situation = |campaign, account| Situation {
+        campaign,
+        account,
+        holds: &holds,
+        replicas: 1,
+        elsewhere_until: None,
+    };
+    for (due_micros, expected) in [(0, 350), (300, 200), (690, 5)] {
+        let of_campaign = situation(due(due_micros), FREE);
+        assert_eq!(granted(cut(&need(1, 10_000), &of_campaign)), expected, "{due_micros} due");
+        let of_account = situation(FREE, due(due_micros));
+        assert_eq!(granted(cut(&need(1, 10_000), &of_account)), expected, "{due_micros} due");
+    }
+    for due_micros in [700, 5_000] {
+        let verdict = cut(&need(1, 10), &situation(due(due_micros), FREE));
+        let Cut::Refused(bound) = verdict else { panic!("{due_micros} due: {verdict:?}") };
+        // The limit is not reached: what is due may not come.
+        assert!(matches!(bound, Bound::Limit { may_come_back: true, .. }), "{bound:?}");
     }
 }

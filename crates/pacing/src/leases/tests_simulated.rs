@@ -70,6 +70,7 @@ impl Replica {
             tenant: AccountId::parse("shop").unwrap(),
             standing: Standing::Active,
             pays_per_click: true,
+            pays_per_conversion: false,
             schedule: Schedule {
                 hours: WeeklyHours::always(),
                 zone: chrono_tz::Europe::Moscow,
@@ -197,6 +198,7 @@ impl Replica {
             charged_micros: self.charged(),
             reserved_micros: self.books.map_or(0, |books| books.reserved_micros()),
             late_micros: 0,
+            due_micros: 0,
         }
     }
 

@@ -7,6 +7,8 @@ use adspend_common::time::Day;
 use chrono::{DateTime, Utc};
 
 use super::cause::Cause;
+use super::conversions::Conversions;
+use super::days::AccountDays;
 use super::learned::{AccountLearned, Learned};
 use super::paced::{Facts, Paced, Seen, second_of};
 use super::rules::{self, Throttle, parts, ppm};
@@ -16,8 +18,7 @@ use crate::admission::rate::Rate;
 use crate::admission::{Admission, CERTAIN_PPM, Entity, Moment, Standing};
 use crate::budgets::{self, Limits};
 use crate::calendar::week::WeekSpent;
-use crate::controller::curve::{Profile, Window};
-use crate::controller::demand::{DayDemand, Forecast};
+use crate::controller::demand::DayDemand;
 use crate::controller::hierarchy::{self, Share};
 use crate::controller::rate::{self, Reading, Why};
 use crate::controller::{DaySlots, SLOT_SECONDS};
@@ -27,6 +28,8 @@ pub(super) struct Plan {
     pub(super) account_no: i64,
     pub(super) budgets: HashMap<budgets::Entity, (Limits, WeekSpent)>,
     pub(super) learned: AccountLearned,
+    /// Of campaigns that pay per conversion and have had admissions.
+    pub(super) conversions: HashMap<i64, Conversions>,
     pub(super) admission: Arc<Admission>,
 }
 
@@ -81,12 +84,11 @@ impl AccountState {
         now: DateTime<Utc>,
         bases: &mut Vec<(budgets::Entity, BaseRow)>,
     ) -> Option<AccountState> {
-        let day = Day::of(now);
         let (own_old, mut old) = match old {
             Some(old) => (Some(old.own), old.campaigns),
             None => (None, HashMap::new()),
         };
-        let mut days = AccountDays::new(day);
+        let mut days = AccountDays::new(now);
         let mut campaigns = HashMap::new();
         let asked = rows.iter().filter(|row| row.entity.level == 1);
         for row in asked {
@@ -107,6 +109,9 @@ impl AccountState {
             };
             let version = entity.version();
             let (profile, later) = days.add(&learned.forecast, &entity);
+            let payment = limits.terms.payment;
+            let conversions = plan.conversions.get(&no);
+            let projected = days.projected(&entity, payment, conversions, row);
             let facts = Facts {
                 stamp: row.stamp,
                 limits: *limits,
@@ -115,6 +120,7 @@ impl AccountState {
                 later,
                 level_known: learned.forecast.level_known,
                 fresh: learned.fresh,
+                projected,
             };
             let state = match old.remove(&no) {
                 Some(mut state) => {
@@ -140,6 +146,9 @@ impl AccountState {
             }
             if let Some(entity) = super::campaign(&plan.admission, plan.account_no, *no) {
                 days.add(&learned.forecast, &entity);
+                if let Some(conversions) = plan.conversions.get(no) {
+                    days.expect(conversions);
+                }
             }
         }
         let row = rows.iter().find(|row| row.entity.level == 2)?;
@@ -192,12 +201,13 @@ impl AccountState {
         }
         let Some(row) = rows.iter().find(|row| row.entity.level == 2) else { return };
         let totals = self.own.totals(now, row, &whole);
-        let own = self.own.tick(now, row.base, mean_charge(row), &totals);
+        // Projections are no charges of a size that could be waited for.
+        let charge = if self.own.projects() { 0.0 } else { mean_charge(row) };
+        let own = self.own.tick(now, row.base, charge, &totals);
         let ceiling = hierarchy::ceiling(&mut shares, own.budget_ahead).min(1.0);
         let account = Reading { rate: ceiling, ..own };
         if self.own.is_limited() {
-            let is_few =
-                rules::is_few(row.applied.as_ref(), self.own.plan.target, mean_charge(row));
+            let is_few = rules::is_few(row.applied.as_ref(), self.own.plan.target, charge);
             let rates = Rates { reading: &account, seen: &whole, ceiling, is_few, throttle };
             self.own.written(row, now, &rates, readings);
         } else if row.applied.is_some_and(|applied| applied.parts != Rate::ALL) {
@@ -220,62 +230,6 @@ impl AccountState {
             campaign.entity.set_chance(chance_ppm(row));
             campaign.entity.set_caution(row.kappa);
         }
-    }
-}
-
-/// The demand of an account's days: the sum over its active campaigns.
-struct AccountDays {
-    day: Day,
-    known: Vec<(Profile, Vec<f64>)>,
-    unknown: Vec<(Profile, Vec<f64>)>,
-}
-
-impl AccountDays {
-    fn new(day: Day) -> AccountDays {
-        AccountDays { day, known: Vec::new(), unknown: Vec::new() }
-    }
-
-    /// Adds a campaign, and gives its demand of today and of the days after.
-    fn add(&mut self, forecast: &Forecast, entity: &Entity) -> (Profile, Vec<f64>) {
-        let schedule = entity.schedule();
-        let window = |day: Day| match &schedule {
-            None => Window::all(),
-            Some(schedule) => {
-                let mask = schedule.mask(day);
-                Window::of(|minute| mask.is_open(minute))
-            }
-        };
-        let profile = forecast.profile(self.day.weekday0(), &window(self.day));
-        let mut later = Vec::new();
-        let mut day = self.day.next();
-        while day < self.day.week_end() {
-            later.push(forecast.profile(day.weekday0(), &window(day)).total());
-            day = day.next();
-        }
-        if entity.standing() == Standing::Active {
-            let days = if forecast.level_known { &mut self.known } else { &mut self.unknown };
-            days.push((profile.clone(), later.clone()));
-        }
-        (profile, later)
-    }
-
-    /// Where no level is known, the shapes together; else what is known, which the controller's
-    /// day factor corrects until the rest is known, too.
-    fn facts(&self, row: &Totals, limits: Limits, week: WeekSpent, fresh: bool) -> Facts {
-        let level_known = !self.known.is_empty();
-        let parts = if level_known { &self.known } else { &self.unknown };
-        let mut later = vec![0.0; usize::from(6 - self.day.weekday0().min(6))];
-        for (_, days) in parts {
-            for (sum, demand) in later.iter_mut().zip(days) {
-                *sum += demand;
-            }
-        }
-        let profile = if parts.is_empty() {
-            Profile::new(&[0.0; crate::controller::SLOTS_PER_DAY], &Window::all())
-        } else {
-            Profile::sum(parts.iter().map(|(profile, _)| profile))
-        };
-        Facts { stamp: row.stamp, limits, week, profile, later, level_known, fresh }
     }
 }
 
@@ -349,9 +303,21 @@ impl CampaignState {
         let key = (row.entity.account_no.0, row.entity.entity_no);
         let sums = sights.sums(key).plus(&row.others);
         let settled = sums.settled_count.max(1) as f64;
+        let admitted = row.kappa * sums.admitted_micros as f64;
+        if self.paced.projects() {
+            return Seen {
+                offered: row.kappa * sums.offered_micros as f64,
+                expected: self.paced.plan.profile.seen_until(second, &self.known),
+                opportunities: sums.offered_count as f64,
+                seen_seconds: self.known.iter().sum::<f64>() * SLOT_SECONDS,
+                projected: admitted,
+                arrived: row.charged_micros as f64,
+                ..Seen::default()
+            };
+        }
         Seen {
             offered: row.kappa * sums.offered_micros as f64,
-            admitted: row.kappa * sums.admitted_micros as f64,
+            admitted,
             expected: self.paced.plan.profile.seen_until(second, &self.known),
             opportunities: sums.offered_count as f64,
             seen_seconds: self.known.iter().sum::<f64>() * SLOT_SECONDS,
@@ -362,6 +328,8 @@ impl CampaignState {
             } else {
                 0.0
             },
+            projected: 0.0,
+            arrived: 0.0,
         }
     }
 
@@ -369,7 +337,15 @@ impl CampaignState {
         let totals: rate::Totals = self.paced.totals(now, row, seen);
         let usual = self.entity.demand();
         let price = usual.micros as f64 / usual.count.max(1) as f64;
-        let charge = if row.charges > 0 { mean_charge(row) } else { price };
+        let charge = if self.paced.projects() {
+            // What one admission is expected to bring.
+            let offer = self.entity.offer();
+            row.kappa * offer.offered_micros as f64 / offer.offered_count.max(1) as f64
+        } else if row.charges > 0 {
+            mean_charge(row)
+        } else {
+            price
+        };
         self.paced.tick(now, row.base, charge, &totals)
     }
 }

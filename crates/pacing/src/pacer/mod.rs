@@ -24,14 +24,17 @@
 //! counts for the new day. A mode alone changes the curve at once and does not begin it anew.
 //!
 //! Files beyond mod, rules, settings and store: `sight` is what this replica saw, `learned` the
-//! forecasts, `paced` an entity under control, `accounts` the rates of an account, `turn` the work
-//! that one replica does for all once a minute.
+//! forecasts, `conversions` what campaigns that pay per conversion have open, `paced` an entity under
+//! control, `days` what an account has ahead, `accounts` the rates of an account, `turn` the work that
+//! one replica does for all once a minute.
 //!
 //! Not here: the formulas (`controller`), the coin (`admission::rate`), the limits (`calendar`,
 //! `leases`), reports of what is written here (`reports`).
 
 mod accounts;
 mod cause;
+mod conversions;
+mod days;
 mod learned;
 mod metrics;
 mod paced;
@@ -269,6 +272,8 @@ impl Pacer {
         let limits = budgets::states_for(&snapshot, &entities, day).await?;
         let weeks = budgets::weeks_for(&snapshot, &entities, day).await?;
         let mut learned = learned::load(&snapshot, account_nos, day, platform, &kappas).await?;
+        let conversions =
+            conversions::load(&snapshot, conversions::Whose::Accounts(account_nos), now).await?;
         snapshot.rollback().await?;
         let mut budgets: HashMap<budgets::Entity, (Limits, WeekSpent)> =
             entities.iter().copied().zip(limits.into_iter().zip(weeks)).collect();
@@ -278,6 +283,11 @@ impl Pacer {
                 account_no: *account_no,
                 budgets: budgets.extract_if(|entity, _| of_account(entity)).collect(),
                 learned: learned.remove(account_no).unwrap_or_default(),
+                conversions: conversions
+                    .iter()
+                    .filter(|conversions| conversions.key().0 == *account_no)
+                    .map(|conversions| (conversions.key().1, conversions.clone()))
+                    .collect(),
                 admission: Arc::clone(&self.parts.admission),
             }
         });
@@ -302,7 +312,8 @@ impl Pacer {
             return Ok(());
         }
         let versions = &mut memory.versions;
-        turn::minute(&self.parts.db, &self.parts.admission, versions, now).await?;
+        let Parts { db, admission, token_life, .. } = &self.parts;
+        turn::minute(db, admission, versions, now, *token_life).await?;
         memory.minute = Some(minute);
         Ok(())
     }

@@ -6,7 +6,7 @@
 use adspend_common::time::{Day, MSK};
 use chrono::{DateTime, Timelike, Utc};
 
-use super::rules::{self, Outlook};
+use super::rules::{self, Outlook, Projected};
 use super::store::{BaseRow, Stamp, Totals as Row};
 use crate::budgets::{Entity, Limits};
 use crate::calendar::week::WeekSpent;
@@ -26,6 +26,8 @@ pub(super) struct Facts {
     pub(super) later: Vec<f64>,
     pub(super) level_known: bool,
     pub(super) fresh: bool,
+    /// Of a campaign that pays per conversion, or an account with such campaigns.
+    pub(super) projected: Option<Projected>,
 }
 
 /// An entity under control.
@@ -115,7 +117,7 @@ impl Paced {
         }
         self.solve(now, row);
         let change_no = self.facts.stamp.1.filter(|_| changed)?;
-        let spent = row.charged_micros as f64 + self.in_flight.fading.micros();
+        let spent = self.committed(row);
         self.plan.base = Base { second: second_of(now), spent };
         Some(BaseRow { change_no, at: now, micros: spent as i64 })
     }
@@ -132,7 +134,7 @@ impl Paced {
         if let Some(today) = spent.get_mut(usize::from(day.weekday0())) {
             *today = used;
         }
-        let committed = row.charged_micros as f64 + self.in_flight.fading.micros();
+        let committed = self.committed(row);
         self.planned_at = now;
         self.plan.profile = self.facts.profile.clone();
         self.plan.level_known = self.facts.level_known;
@@ -150,9 +152,29 @@ impl Paced {
             later: self.facts.later.clone(),
             level_known: self.facts.level_known,
         };
-        self.plan.target = rules::target(&money, &outlook, committed);
+        self.plan.target = match &self.facts.projected {
+            None => rules::target(&money, &outlook, committed),
+            Some(projected) => {
+                let usual = rules::usual_day(&self.facts.limits, day).unwrap_or(0.0);
+                let spent = row.charged_micros as f64 + self.in_flight.fading.micros();
+                let days = seconds(day.week_end().start() - now) / crate::controller::DAY_SECONDS;
+                let week = (usual, days);
+                rules::projected_target(&money, &outlook, (committed, spent), projected, week)
+            }
+        };
         self.plan.ceiling = money.today_micros as f64;
         self.limit_micros = Some(money.today_micros);
+    }
+
+    /// Charged and in flight today, as the curve counts it: conversions when they are projected.
+    fn committed(&self, row: &Row) -> f64 {
+        let spent = row.charged_micros as f64 + self.in_flight.fading.micros();
+        self.facts.projected.map_or(spent, |of| spent - of.charged + of.today)
+    }
+
+    /// Whether it is paced by what is projected.
+    pub(super) fn projects(&self) -> bool {
+        self.facts.projected.is_some()
     }
 
     /// The curve begins anew.
@@ -176,12 +198,14 @@ impl Paced {
     }
 
     /// The figures of this moment. `offered` and `admitted` are with κ applied.
+    /// What conversions were charged today counts on the day of their admission, when it was
+    /// projected; nothing of it is in flight.
     pub(super) fn totals(&mut self, now: DateTime<Utc>, row: &Row, sums: &Seen) -> Totals {
         let in_flight = self.in_flight.step(now, sums.admitted, sums.lag_seconds);
         // What may still be charged is reserved: no more than that is in flight.
         let in_flight = in_flight.min(row.reserved_micros as f64);
         Totals {
-            charged: row.charged_micros as f64,
+            charged: row.charged_micros as f64 - sums.arrived + sums.projected,
             in_flight,
             // The limits count margins, leave that is not used, and whole prices.
             margin: (sums.may_return - in_flight).max(0.0),
@@ -224,6 +248,9 @@ pub(super) struct Seen {
     pub(super) lag_seconds: f64,
     /// Reserved where most admissions are never charged.
     pub(super) may_return: f64,
+    /// Expected of today's admissions of campaigns that pay per conversion, and charged to these.
+    pub(super) projected: f64,
+    pub(super) arrived: f64,
 }
 
 impl Seen {
@@ -236,6 +263,8 @@ impl Seen {
         self.seen_seconds = self.seen_seconds.max(other.seen_seconds);
         self.lag_seconds = self.lag_seconds.max(other.lag_seconds);
         self.may_return += other.may_return;
+        self.projected += other.projected;
+        self.arrived += other.arrived;
     }
 }
 

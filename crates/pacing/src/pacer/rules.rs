@@ -9,7 +9,8 @@ use crate::budgets::{Limits, Mode};
 use crate::calendar::week::{self, WeekSpent};
 use crate::controller::curve;
 use crate::controller::few;
-use crate::controller::plan::{DayRoom, water_fill_with_tail};
+use crate::controller::plan::{DayRoom, water_fill, water_fill_with_tail};
+use crate::controller::projection::WeekRest;
 
 /// Demand of an entity whose level is not known: more than any budget, so that the days share the
 /// money as their shapes say.
@@ -75,14 +76,73 @@ pub(crate) struct Outlook {
 
 /// T of today: what the plan of the week gives it, under H.
 pub(crate) fn target(money: &WeekMoney, outlook: &Outlook, committed: f64) -> f64 {
-    let scale = if outlook.level_known { 1.0 } else { PLENTY_MICROS };
     let ceiling = money.today_micros as f64;
     let left = (ceiling - committed).max(0.0);
+    let rooms = rooms(money, outlook, left);
+    let plan = water_fill_with_tail(&rooms, money.all - committed, money.tail);
+    (committed + plan.today(left)).min(ceiling).max(0.0)
+}
+
+/// What conversions make of a day's plan.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Projected {
+    /// What today's admissions of conversions are expected to bring, whenever it comes.
+    pub(super) today: f64,
+    /// Charged today for conversions, of whatever day.
+    pub(super) charged: f64,
+    /// Expected of open admissions by the end of the week.
+    pub(super) due: f64,
+    /// What share of the projections of the rest of the week comes in it.
+    pub(super) share: f64,
+    /// What a conversion costs; 0 when not known.
+    pub(super) charge: f64,
+    /// The share of conversions in the demand; 1 for a campaign.
+    pub(super) part: f64,
+}
+
+/// What a usual day of the budget may spend: a seventh of the next week. `None` without a limit.
+pub(super) fn usual_day(limits: &Limits, day: Day) -> Option<f64> {
+    let monday = day.week_end();
+    let money = week_money(&limits.roll(monday), monday, &WeekSpent::default())?;
+    Some(money.all / 7.0)
+}
+
+/// T of today where it is kept by what was projected: `committed` is that and, of an account, what
+/// its other campaigns have charged and have in flight; `spent` is what today was charged and has in
+/// flight.
+pub(super) fn projected_target(
+    money: &WeekMoney,
+    outlook: &Outlook,
+    (committed, spent): (f64, f64),
+    projected: &Projected,
+    (usual_day, days): (f64, f64),
+) -> f64 {
+    let rest = WeekRest {
+        money: money.all - spent,
+        due: projected.due,
+        days,
+        share: projected.share,
+        usual_day,
+        charge: projected.charge,
+        part: projected.part,
+    };
+    let to_project = rest.to_project();
+    let ceiling = money.today_micros as f64;
+    let left = (ceiling - committed).max(0.0);
+    let plan = water_fill(&rooms(money, outlook, left), to_project);
+    let planned = plan.targets.first().copied().unwrap_or(0.0);
+    // Where there is enough for all demand nothing is throttled, and yet no more is projected than
+    // the week bears: unlike charges, projections do not stop at a limit by themselves.
+    let today = if plan.rate >= 1.0 { to_project } else { planned };
+    (committed + today.min(left)).max(0.0)
+}
+
+fn rooms(money: &WeekMoney, outlook: &Outlook, left: f64) -> Vec<DayRoom> {
+    let scale = if outlook.level_known { 1.0 } else { PLENTY_MICROS };
     let mut rooms = vec![DayRoom { cap: left, demand: outlook.rest_of_today * scale }];
     let later = outlook.later.iter().chain(std::iter::repeat(&0.0)).zip(&money.later);
     rooms.extend(later.map(|(demand, cap)| DayRoom { cap: *cap, demand: demand * scale }));
-    let plan = water_fill_with_tail(&rooms, money.all - committed, money.tail);
-    (committed + plan.today(left)).min(ceiling).max(0.0)
+    rooms
 }
 
 /// The controller's mode of a budget's.

@@ -4,6 +4,7 @@
 //! | report | read from |
 //! |---|---|
 //! | [`state`]: limits, charges, and why this rate | `headroom`, holds, `pace_reading` |
+//! | [`conversions`]: what is still to come of them today | `conversion` |
 //! | [`curve`]: the course of spend by the minute, eight weeks | `pace_hour` |
 //! | [`suspensions`]: who stood still at a limit, 14 days | `suspension` |
 //! | [`explain`]: the same decision again, with its numbers | the coin, `pace_reading`, `suspension` |
@@ -17,6 +18,7 @@
 //! Expectations are made by the code that paces: the forecasts and the plan of `pacer`, the
 //! controller's own simulation. Not here: writing any of what is read (`pacer`, `leases`).
 
+pub mod conversions;
 pub mod curve;
 mod demand;
 pub mod explain;

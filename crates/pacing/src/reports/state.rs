@@ -5,9 +5,10 @@ use adspend_common::money::{Currency, Money};
 use adspend_common::time::Day;
 use chrono::{DateTime, Utc};
 
+use super::conversions::OpenConversions;
 use super::reading::Reading;
 use super::suspensions::Suspension;
-use super::{Error, rules, store, subject};
+use super::{Error, conversions, rules, store, subject};
 use crate::Services;
 use crate::budgets::{self, Parent};
 
@@ -42,6 +43,8 @@ pub struct PacingState {
     pub account_reading: Option<Reading>,
     /// It stands still because it reached this limit.
     pub suspension: Option<Suspension>,
+    /// Of today: what conversions are still to come; `None` where none are paid for.
+    pub open_conversions: Option<OpenConversions>,
 }
 
 /// The state of a parent that the caller sees, today when no day is given.
@@ -72,8 +75,13 @@ pub async fn pacing_state(
         }
         suspensions = store::suspended(&snapshot, entity, day, as_of, as_of).await?;
     }
-    snapshot.rollback().await?;
     let limit = rules::limit(&figures, limits.first(), weeks.first(), day, today);
+    let open_conversions = if day == today {
+        conversions::open(&snapshot, entity, day, limit, figures.charged).await?
+    } else {
+        None
+    };
+    snapshot.rollback().await?;
     Ok(PacingState {
         day,
         limit,
@@ -88,6 +96,7 @@ pub async fn pacing_state(
         read_at: now,
         reading,
         account_reading,
+        open_conversions,
         suspension: suspensions.into_iter().find(|suspension| suspension.parent == *parent),
     })
 }

@@ -136,7 +136,7 @@ pub(in crate::charges) async fn payers(
 }
 
 const CAMPAIGNS: &str = "-- charges.campaigns
-SELECT c.name, c.account_no, c.campaign_no, a.tenant
+SELECT c.name, c.account_no, c.campaign_no, a.tenant, c.payment_model = 3
 FROM campaign c
 JOIN account a USING (account_no)
 WHERE c.name = ANY($1)";
@@ -148,6 +148,8 @@ pub(in crate::charges) struct Named {
     pub(in crate::charges) account_no: i64,
     pub(in crate::charges) campaign_no: i64,
     pub(in crate::charges) tenant: AccountId,
+    /// It pays per conversion.
+    pub(in crate::charges) is_conversion: bool,
 }
 
 /// The campaigns that there are among these.
@@ -163,6 +165,7 @@ pub(in crate::charges) async fn campaigns(
                 account_no: row.try_get(1)?,
                 campaign_no: row.try_get(2)?,
                 tenant: row.try_get(3)?,
+                is_conversion: row.try_get(4)?,
             })
         })
         .collect()

@@ -14,7 +14,7 @@ use super::copy;
 use super::item::{Charge, Item};
 use super::rules::Books;
 
-pub(super) use find::{campaigns, find_cancelled, find_charges, find_settled, payers};
+pub(super) use find::{Named, campaigns, find_cancelled, find_charges, find_settled, payers};
 
 const LOCK_HEADROOM: &str = "-- charges.lock_headroom
 SELECT 1
@@ -58,9 +58,10 @@ FOR NO KEY UPDATE OF h";
 
 const LOCK_SLICES: &str = "-- charges.lock_slices
 SELECT k.position, s.hold_no, s.state, s.cancellations > 0, s.is_expected,
-    GREATEST(s.amount_micros - s.charged_micros, 0)
+    GREATEST(s.amount_micros - s.charged_micros, 0), c.payment_model = 3
 FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS k (account_no, slice_no, position)
 JOIN slice s USING (account_no, slice_no)
+JOIN campaign c USING (account_no, campaign_no)
 ORDER BY s.account_no, s.slice_no
 FOR NO KEY UPDATE OF s";
 
@@ -99,7 +100,12 @@ fn slice_row(row: &Row) -> Result<SliceRow, Error> {
         (true, Books::Open | Books::Final) => Books::Expected { left: row.try_get(5)? },
         (_, books) => books,
     };
-    Ok(SliceRow { hold_no: row.try_get(1)?, books, has_cancellations: row.try_get(3)? })
+    Ok(SliceRow {
+        hold_no: row.try_get(1)?,
+        books,
+        has_cancellations: row.try_get(3)?,
+        is_conversion: row.try_get(6)?,
+    })
 }
 
 pub(super) const COPY_CHARGES: &str = "-- charges.copy

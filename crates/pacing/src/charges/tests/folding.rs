@@ -39,7 +39,7 @@ fn any_item() -> impl Strategy<Value = Item> {
         4 => charge.prop_map(|(id, token, price, late)| Item::Charge(Charge {
             id: format!("c-{id}"),
             target: if late {
-                Target::Late { account_no: 1, campaign_no: 10 }
+                Target::Late { account_no: 1, campaign_no: 10, is_conversion: false }
             } else {
                 Target::Admission(token)
             },
@@ -49,8 +49,8 @@ fn any_item() -> impl Strategy<Value = Item> {
 }
 
 fn folded(items: &[Item], books: Books) -> Folded {
-    let plan = Plan::of(items, Day::of(now()));
-    let row = SliceRow { hold_no: 1, books, has_cancellations: false };
+    let plan = Plan::of(items, now());
+    let row = SliceRow { hold_no: 1, books, has_cancellations: false, is_conversion: false };
     let slices = vec![Some(row); plan.slices.len()];
     let known = Known { complete: true, ..Known::default() };
     fold(items, &plan, &slices, known, now()).unwrap()
@@ -126,8 +126,8 @@ proptest! {
             let target = Target::Admission(token(*slice, *number));
             Item::Charge(Charge { id: format!("c-{n}"), target, price })
         }).collect();
-        let plan = Plan::of(&items, Day::of(now()));
-        let row = SliceRow { hold_no: 1, books, has_cancellations: false };
+        let plan = Plan::of(&items, now());
+        let row = SliceRow { hold_no: 1, books, has_cancellations: false, is_conversion: false };
         let slices = vec![Some(row); plan.slices.len()];
         let quick = fold(&items, &plan, &slices, Known::default(), now()).unwrap();
         let whole = folded(&items, books);

@@ -1,6 +1,7 @@
 //! Charges on a real database: each test has its own.
 
 mod concurrency;
+mod conversions;
 mod effects;
 mod folding;
 mod idempotency;

@@ -258,6 +258,7 @@ fn extension(world: &World, tick: usize, limit: f64, price: f64) -> Extension {
         usual_micros: world.price as i64,
         dearest_micros: (price > 0.0).then_some(price as i64),
         forget_at_micros: micros_at(tick) + (after * SECOND_MICROS) as i64,
+        is_conversion: false,
     }
 }
 

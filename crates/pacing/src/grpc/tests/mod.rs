@@ -4,6 +4,7 @@ mod admission;
 mod budgets;
 mod campaigns;
 mod charges;
+mod conversions;
 mod edge;
 mod midnight;
 mod pacing;

@@ -1,5 +1,5 @@
 //! The work of a minute that one replica does for all: the course of the day, learned demand, κ,
-//! the ends of suspensions, and forgetting what is old.
+//! conversions, the ends of suspensions, and forgetting what is old.
 //!
 //! Whoever finds the row of `pace_turn` unlocked and the minute undone does it, in one transaction;
 //! the others go on. With a clock so fast that minutes are skipped only the last one is written: the
@@ -7,10 +7,13 @@
 
 mod store;
 
+use std::time::Duration;
+
 use adspend_common::db::{self, Client, Pool};
 use adspend_common::time::Day;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 
+use super::conversions::{self, Whose};
 use super::paced::second_of;
 use super::store::BaseRow;
 use crate::admission::{Admission, Standing};
@@ -108,6 +111,7 @@ pub(super) async fn minute(
     admission: &Admission,
     versions: &mut Versions,
     now: DateTime<Utc>,
+    token_life: Duration,
 ) -> Result<bool, db::Error> {
     let end = minute_of(now);
     let mut client = db.get().await?;
@@ -131,6 +135,7 @@ pub(super) async fn minute(
     let minute = store::Minute::ending(end, done_at);
     store::carry_hours(&tx, &minute).await?;
     store::carry_demand(&tx, &minute).await?;
+    conversions::carry(&tx, minute.day, minute.hour_of_day).await?;
     let crossed = |length: TimeDelta| floor(end, length) > floor(done_at, length);
     if crossed(SLOT) && slot_end - done_at <= LATEST_TURN {
         store::mark_seen(&tx, slot_end - SLOT, SLOT_SECONDS as f32, &seen).await?;
@@ -143,10 +148,14 @@ pub(super) async fn minute(
     let today = Day::of(end);
     if Day::of(done_at) != today {
         store::open_day(&tx, today).await?;
+        conversions::close_days(&tx, end).await?;
     }
+    let whose = if crossed(BLOCK) { Whose::All } else { Whose::AskedSince(done_at - MINUTE) };
+    conversions::look_ahead(&tx, whose, end, token_life).await?;
     store::end_at_midnight(&tx, today).await?;
     if crossed(PURGE) {
         store::purge(&tx, today, now - CURVES_KEPT, now - READINGS_KEPT).await?;
+        conversions::purge(&tx, today).await?;
     }
     store::turn_done(&tx, end).await?;
     tx.commit().await?;
@@ -154,7 +163,7 @@ pub(super) async fn minute(
 }
 
 /// κ of every campaign with admissions since the last block, and the chance of a charge of those
-/// that are not paid per impression.
+/// that are paid per click; conversions come too late for that ([`conversions::close_days`]).
 async fn learn(tx: &db::Tx<'_>, day: Day, blocks: Blocks) -> Result<(), db::Error> {
     let mut learned = Vec::new();
     for mut block in store::blocks(tx, day, blocks, CHANCE_ADMISSIONS).await? {
@@ -171,7 +180,7 @@ async fn learn(tx: &db::Tx<'_>, day: Day, blocks: Blocks) -> Result<(), db::Erro
         let is_first = block.chance_admitted < CHANCE_ADMISSIONS;
         let enough = is_known || is_first && block.payment == PaymentModel::PerClick;
         let chance = match block.payment {
-            PaymentModel::PerClick | PaymentModel::PerConversion if enough => {
+            PaymentModel::PerClick if enough => {
                 // As if one more had been admitted and charged: of few admissions it is too high.
                 let admitted = (block.admitted_count + 1) as f64;
                 block.chance_charges = block.charges;

@@ -52,7 +52,7 @@ pub(super) struct Minute {
     /// Its element in the arrays of the hour, from 1.
     element: i32,
     /// The hour of the day.
-    hour_of_day: i16,
+    pub(super) hour_of_day: i16,
     /// The element of its slot in the arrays of the day, from 1.
     slot: i32,
     /// Only what was reported after this has changed; at the start of an hour all of it.
@@ -243,7 +243,8 @@ JOIN campaign c USING (account_no, campaign_no)
 LEFT JOIN headroom h
     ON h.account_no = s.account_no AND h.level = 1 AND h.entity_no = s.campaign_no AND h.day = $1
 LEFT JOIN pace p ON p.account_no = s.account_no AND p.level = 1 AND p.entity_no = s.campaign_no
-WHERE (p.kappa_day IS DISTINCT FROM $1 OR s.admitted_micros > p.kappa_admitted)
+WHERE c.payment_model <> 3
+    AND (p.kappa_day IS DISTINCT FROM $1 OR s.admitted_micros > p.kappa_admitted)
     AND ($2 OR c.payment_model = 2 AND coalesce(p.chance_admitted, 0) < $3)";
 
 /// What a campaign was admitted and charged, and what of it κ has learned from.

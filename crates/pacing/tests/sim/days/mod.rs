@@ -2,6 +2,7 @@
 //! test moves, charges at once. The pacer, the leases and the charges are the service's own.
 
 mod clicks;
+mod conversions;
 mod tests;
 mod week;
 
@@ -72,6 +73,10 @@ struct Days {
     course: Vec<f64>,
     /// When the campaigns serve, in minutes of the day.
     window: (i16, i16),
+    /// How far the clock goes at once, in seconds.
+    pace: u32,
+    /// In how many parts; the pacer has its turn after each.
+    ticks: u32,
     /// How admissions become charges; none: all of them, at once.
     clicks: Option<Clicks>,
     /// Admissions that were clicked, by when their charges come.
@@ -149,6 +154,8 @@ impl Days {
             next: 0,
             course: Vec::new(),
             window,
+            pace: STEP,
+            ticks: 1,
             clicks: None,
             clicked: Vec::new(),
         }
@@ -244,7 +251,7 @@ impl Days {
     }
 
     async fn step(&mut self) {
-        let steps = f64::from(self.window.1 - self.window.0) * 60.0 / f64::from(STEP);
+        let steps = f64::from(self.window.1 - self.window.0) * 60.0 / f64::from(self.pace);
         let weights: f64 = self.replicas.iter().map(|replica| replica.weight).sum();
         let mut tokens = Vec::new();
         for ad in 0..self.ads.len() {
@@ -269,7 +276,13 @@ impl Days {
         }
         let tokens = self.charged_now(tokens);
         self.settle(tokens).await;
-        self.hand.advance(Duration::from_secs(STEP.into()));
+        for _ in 1..self.ticks {
+            self.hand.advance(Duration::from_secs((self.pace / self.ticks).into()));
+            for replica in &self.replicas {
+                replica.pacer.turn_once().await.unwrap();
+            }
+        }
+        self.hand.advance(Duration::from_secs((self.pace / self.ticks).into()));
         for replica in &self.replicas {
             replica.leases.exchange_once().await.unwrap();
             replica.leases.resolve_once().await.unwrap();

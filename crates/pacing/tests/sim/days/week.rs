@@ -12,12 +12,12 @@ fn weekly(units: u32) -> Figure {
 }
 
 /// What the calendar makes of a new figure.
-fn set(before: &BudgetState, now: DateTime<Utc>, figure: Figure) -> BudgetState {
+pub(super) fn set(before: &BudgetState, now: DateTime<Utc>, figure: Figure) -> BudgetState {
     changes::change(before, now, Request::Set(figure), Money::from_units(300)).unwrap().state
 }
 
 /// Writes the budget as a change does.
-async fn write(days: &Days, campaign_no: i64, mode: i16, state: &BudgetState) {
+pub(super) async fn write(days: &Days, campaign_no: i64, mode: i16, state: &BudgetState) {
     let figure = state.in_force.unwrap();
     let client = days.database.pool.get().await.unwrap();
     client
