@@ -8,6 +8,7 @@
 //! * [`curve`]: the day's money over its open minutes.
 //! * `today`: the curve as the day goes: its shape follows the demand that came.
 //! * [`rate`]: the controller, a tracking law with feed-forward.
+//! * `alive`: the least that keeps delivery observable.
 //! * [`hierarchy`]: the account's pass-through ceiling over its campaigns.
 //! * [`inflight`]: money that admitted opportunities may still cost.
 //! * [`conversion`]: the same where charges come days later.
@@ -20,6 +21,7 @@
 //!
 //! Not here: limits (`calendar`), the coin and its atomics (`admission`), storage and the loop.
 
+mod alive;
 pub mod conversion;
 pub mod curve;
 pub mod demand;
@@ -30,7 +32,10 @@ pub mod plan;
 pub mod rate;
 pub mod simulate;
 mod today;
+mod totals;
 
+#[cfg(test)]
+mod tests_alive;
 #[cfg(test)]
 mod tests_demand;
 #[cfg(test)]

@@ -178,6 +178,7 @@ impl<'a> Day<'a> {
             let fits = self.holds.fits(self.charged, price, self.plan.ceiling);
             if fits && taken + expected <= room {
                 taken += expected;
+                self.totals.admitted += expected;
                 self.admit(price);
             }
         }
