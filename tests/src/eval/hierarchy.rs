@@ -78,11 +78,13 @@ impl Level {
         let totals = Totals {
             charged: self.spent,
             in_flight: 0.0,
+            admitted: self.spent,
             margin: 0.0,
             offered: self.offered,
             expected: self.plan.profile.until(now),
             opportunities: self.opportunities,
             seen_seconds: now,
+            age_seconds: 0.0,
             feedback_lag_seconds: 0.0,
         };
         let reading = self.pacer.tick(now, &self.plan, &totals);

@@ -21,11 +21,13 @@ fn totals(plan: &DayPlan, view: &View) -> Totals {
     Totals {
         charged: view.charged,
         in_flight: view.in_flight,
+        admitted: view.admitted,
         margin: view.margin,
         offered: view.offered,
         expected: plan.profile.until(seen),
         opportunities: view.opportunities,
         seen_seconds: plan.profile.window().open_seconds_until(seen),
+        age_seconds: view.lag,
         feedback_lag_seconds: view.lag,
     }
 }

@@ -53,7 +53,8 @@ pub(crate) struct Record {
     pub(crate) last: f64,
     pub(crate) admitted: u64,
     pub(crate) offered: u64,
-    /// Ten minutes without an admission though fifty opportunities came and money was left.
+    /// Stretches of ten open minutes and fifty opportunities without an admission though the limit
+    /// had room for each of them.
     pub(crate) gaps: u64,
 }
 
@@ -77,6 +78,7 @@ struct World<'a> {
     holds: VecDeque<Hold>,
     due: BinaryHeap<Due>,
     offered: f64,
+    admitted: f64,
     opportunities: f64,
 }
 
@@ -139,6 +141,7 @@ impl World<'_> {
     }
 
     fn admit(&mut self, one: &Opportunity) {
+        self.admitted += self.day.probability * one.price as f64;
         if self.day.probability >= 1.0 {
             self.charged += one.price;
             return;
@@ -163,30 +166,39 @@ impl World<'_> {
                 StopRule::Charged | StopRule::Expected => 0.0,
             },
             offered: self.offered,
+            admitted: self.admitted,
             opportunities: self.opportunities,
             lag,
         }
     }
 }
 
-/// Counts ten minutes without an admission.
+/// Counts stretches of ten open minutes and fifty opportunities without an admission, each of which
+/// the limit had room for. What does not fit ends a stretch: without money there is nothing to admit
+/// with. A stretch lasts to the last opportunity that was let pass: after it there is nothing to admit.
 #[derive(Debug, Default)]
 struct Gap {
+    /// Open seconds of the day when the stretch began: an admission, or a price that did not fit.
     since: f64,
+    /// ... and of the last opportunity that was let pass.
+    until: f64,
     passed: u64,
     found: u64,
 }
 
 impl Gap {
-    fn pass(&mut self) {
+    /// An opportunity is let pass that the limit has room for.
+    fn pass(&mut self, open: f64) {
+        self.until = open;
         self.passed += 1;
     }
 
-    fn close(&mut self, now: f64) {
-        if now - self.since > 600.0 && self.passed >= 50 {
+    /// The stretch ends, and the next begins.
+    fn close(&mut self, open: f64) {
+        if self.until - self.since > 600.0 && self.passed >= 50 {
             self.found += 1;
         }
-        (self.since, self.passed) = (now, 0);
+        (self.since, self.until, self.passed) = (open, open, 0);
     }
 }
 
@@ -207,6 +219,7 @@ pub(crate) fn live(
         holds: VecDeque::new(),
         due: BinaryHeap::new(),
         offered: 0.0,
+        admitted: 0.0,
         opportunities: 0.0,
     };
     let mut record = Record {
@@ -226,6 +239,7 @@ pub(crate) fn live(
     let mut coming = day.opportunities.iter().peekable();
     let mut past: VecDeque<View> = VecDeque::new();
     let mut gap = Gap::default();
+    let mut last_admission = 0.0;
     let ticks = (DAY / TICK) as usize;
     for tick in 0..ticks {
         let now = tick as f64 * TICK;
@@ -243,6 +257,7 @@ pub(crate) fn live(
                 in_flight: 0.0,
                 margin: 0.0,
                 offered: 0.0,
+                admitted: 0.0,
                 opportunities: 0.0,
                 lag,
             },
@@ -257,18 +272,25 @@ pub(crate) fn live(
             world.settle(one.at);
             world.offered += day.probability * one.price as f64;
             world.opportunities += 1.0;
-            gap.pass();
-            if !controller.admits(rate, one.coin) {
+            let open = day.facts.open_until(one.at);
+            let (wanted, fits) = (controller.admits(rate, one.coin), world.fits(one));
+            match (wanted, fits) {
+                (false, true) => gap.pass(open),
+                (_, false) => gap.close(open),
+                (true, true) => {}
+            }
+            if !wanted {
                 continue;
             }
-            if !world.fits(one) {
-                record.hit.get_or_insert(gap.since);
+            if !fits {
+                record.hit.get_or_insert(last_admission);
                 continue;
             }
             world.admit(one);
             record.hit = None;
             record.admitted += 1;
-            gap.close(one.at);
+            last_admission = one.at;
+            gap.close(open);
         }
         if (tick + 1) % (60.0 / TICK) as usize == 0 {
             world.settle(now + TICK);
@@ -277,9 +299,7 @@ pub(crate) fn live(
         }
     }
     controller.end();
-    if record.hit.is_none() {
-        gap.close(DAY);
-    }
+    gap.close(DAY);
     // What is still due is charged to this day.
     world.settle(2.0 * DAY);
     record.spent = world.charged;
@@ -388,5 +408,48 @@ mod tests {
         live(&mut witness, &day, 900.0, StopRule::Margin);
         let first = witness.0.iter().find(|(_, charged)| *charged > 0.0).unwrap();
         assert_eq!(first.0, 905.0);
+    }
+
+    /// Admits while the clock says so, at rate 1; refuses all in between.
+    struct Between(f64, f64);
+
+    impl Controller for Between {
+        fn begin(&mut self, _: &super::super::rivals::DayFacts) {}
+        fn change(&mut self, _: &super::super::rivals::DayFacts, _: &View) {}
+        fn tick(&mut self, view: &View) -> f64 {
+            f64::from(u8::from(view.now < self.0 || view.now >= self.1))
+        }
+    }
+
+    fn gaps(limit: i64, every: f64, refused: (f64, f64)) -> u64 {
+        let count = (DAY / every) as u32;
+        let each: Vec<_> = (0..count).map(|n| (f64::from(n) * every, 10, Some(0.0))).collect();
+        let day = day(limit, 1.0, &each);
+        live(&mut Between(refused.0, refused.1), &day, 0.0, StopRule::Margin).gaps
+    }
+
+    /// Ten minutes and fifty opportunities without an admission are a gap while there is money, and
+    /// none when the limit leaves no room for one of them.
+    #[test]
+    fn a_gap_needs_money() {
+        let refused = (40_000.0, 41_000.0);
+        assert_eq!(gaps(i64::MAX, 10.0, refused), 1);
+        // The limit is used up to nine of the ten that one costs when the gap begins.
+        assert_eq!(gaps(40_009, 10.0, refused), 0);
+        assert_eq!(gaps(40_019, 10.0, refused), 1);
+        // Used up long before the day ends: no gap, whatever the rate says.
+        assert_eq!(gaps(20_000, 10.0, (DAY, DAY)), 0);
+    }
+
+    #[test]
+    fn a_gap_has_ten_minutes_and_fifty_opportunities_that_were_let_pass() {
+        assert_eq!(gaps(i64::MAX, 10.0, (40_000.0, 40_580.0)), 0, "short of ten minutes");
+        assert_eq!(gaps(i64::MAX, 30.0, (40_000.0, 41_400.0)), 0, "47 of them");
+        assert_eq!(gaps(i64::MAX, 30.0, (40_000.0, 41_600.0)), 1, "53 of them");
+        // Fifty at once, then nobody for an hour: nothing was refused for ten minutes.
+        let mut each: Vec<_> = (0..60).map(|n| (f64::from(n), 10, Some(0.0))).collect();
+        each.push((3_600.0, 10, Some(0.0)));
+        let day = day(i64::MAX, 1.0, &each);
+        assert_eq!(live(&mut Between(1.0, 3_000.0), &day, 0.0, StopRule::Margin).gaps, 0);
     }
 }

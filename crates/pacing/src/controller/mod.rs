@@ -8,6 +8,7 @@
 //! * [`curve`]: the day's money over its open minutes.
 //! * `today`: the curve as the day goes: its shape follows the demand that came.
 //! * [`rate`]: the controller, a tracking law with feed-forward.
+//! * `alive`: the least that keeps delivery observable.
 //! * [`hierarchy`]: the account's pass-through ceiling over its campaigns.
 //! * [`inflight`]: money that admitted opportunities may still cost.
 //! * [`pool`]: the same of one slice, as it is admitted, charged and forgotten.
@@ -21,6 +22,7 @@
 //!
 //! Not here: limits (`calendar`), the coin and its atomics (`admission`), storage and the loop.
 
+mod alive;
 pub mod conversion;
 pub mod curve;
 pub mod demand;
@@ -33,7 +35,10 @@ pub mod projection;
 pub mod rate;
 pub mod simulate;
 mod today;
+mod totals;
 
+#[cfg(test)]
+mod tests_alive;
 #[cfg(test)]
 mod tests_conversions;
 #[cfg(test)]

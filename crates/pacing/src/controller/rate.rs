@@ -46,9 +46,11 @@
 
 use adspend_common::time::Day;
 
+use super::alive::{Coming, Quiet};
 use super::curve::{Mode, Profile};
 use super::demand::{self, day_factor};
 use super::today::Today;
+pub use super::totals::Totals;
 use super::{DAY_SECONDS, TICK_SECONDS, few};
 
 /// The horizon h.
@@ -164,35 +166,6 @@ impl DayPlan {
     }
 }
 
-/// What an entity has done since midnight, over all replicas. Micro-units, κ applied.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Totals {
-    /// S, charged to this day.
-    pub charged: f64,
-    /// I, expected still to be charged for what was admitted ([`super::inflight`]).
-    pub in_flight: f64,
-    /// What is kept back above I while holds may cost more ([`super::inflight::margin`]).
-    pub margin: f64,
-    /// What was offered, admitted or not.
-    pub offered: f64,
-    /// What the profile expected where demand could be seen: [`Profile::until`] of now, or
-    /// [`Profile::seen_until`] after a pause or for an entity that began in mid-day.
-    pub expected: f64,
-    /// How many opportunities were offered.
-    pub opportunities: f64,
-    /// Seconds in which demand could be seen.
-    pub seen_seconds: f64,
-    /// How long a charge takes to be counted, seconds.
-    pub feedback_lag_seconds: f64,
-}
-
-impl Totals {
-    /// S + I.
-    pub fn committed(&self) -> f64 {
-        self.charged + self.in_flight
-    }
-}
-
 /// What decided a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Why {
@@ -244,7 +217,7 @@ pub struct Reading {
     pub bound: Why,
 }
 
-/// The state of one entity between ticks: under a hundred bytes, no allocation.
+/// The state of one entity between ticks: at most 128 bytes, no allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Pacer {
     day: Option<Day>,
@@ -258,6 +231,7 @@ pub struct Pacer {
     expected: f64,
     near_offered: f64,
     near_expected: f64,
+    quiet: Quiet,
 }
 
 /// When a tick is.
@@ -268,6 +242,8 @@ struct Moment {
     now: f64,
     /// Seconds since the tick before.
     elapsed: f64,
+    /// What was due since the totals were seen.
+    unseen: f64,
 }
 
 /// Demand ahead, and what it was multiplied by.
@@ -298,10 +274,13 @@ impl Pacer {
         self.observe(first, now, plan, totals);
         let ahead = self.ahead(now, plan, totals);
         let today = Today::of(now, plan, totals);
+        let due = today.due(plan, now);
+        let seen =
+            if totals.age_seconds > 0.0 { today.due(plan, now - totals.age_seconds) } else { due };
         let mut reading = Reading {
             rate: self.rate,
             target: plan.target,
-            due: today.due(plan, now),
+            due,
             due_ahead: Self::aim(plan, totals, today.due(plan, ahead.horizon_end)),
             demand_ahead: ahead.near,
             budget_ahead: f64::INFINITY,
@@ -311,7 +290,7 @@ impl Pacer {
             latched: self.latched,
             bound: Why::Curve,
         };
-        let moment = Moment { first, now, elapsed };
+        let moment = Moment { first, now, elapsed, unseen: (due - seen).max(0.0) };
         let (rate, bound) = self.decide(&moment, plan, totals, &ahead, &reading);
         self.rate = rate;
         reading.rate = rate;
@@ -319,6 +298,11 @@ impl Pacer {
         reading.latched = self.latched;
         if rate < 1.0 {
             reading.budget_ahead = rate * ahead.near;
+        }
+        let coming = Coming { first, now, bound, near: ahead.near, near_until: ahead.horizon_end };
+        let least = self.quiet.least(&coming, plan, totals);
+        if least > rate {
+            (reading.rate, reading.bound) = (least, Why::Floor);
         }
         reading
     }
@@ -331,7 +315,7 @@ impl Pacer {
         ahead: &Ahead,
         reading: &Reading,
     ) -> (f64, Why) {
-        let Moment { first, now, elapsed } = *moment;
+        let Moment { first, now, elapsed, unseen } = *moment;
         let committed = totals.committed();
         if plan.ceiling <= committed {
             return (0.0, Why::HardStop);
@@ -343,14 +327,14 @@ impl Pacer {
             return (1.0, Why::Asap);
         }
         let end = plan.profile.window().end_second();
-        let left = plan.due(DAY_SECONDS) - committed;
+        let left = plan.due(DAY_SECONDS) - committed - unseen;
         let learned = std::mem::replace(&mut self.unknown, !ahead.known) && ahead.known;
         if !ahead.known {
             self.latched = false;
             return (RATE_UNKNOWN, Why::WarmStart);
         }
         let forward = (reading.due_ahead - reading.due) / ahead.near;
-        let error = reading.due - committed;
+        let error = reading.due - unseen - committed;
         let gain = if error > 0.0 { ahead.near.max(ahead.least_gain) } else { ahead.near };
         let track = forward + error / gain;
         let rest = left / ahead.rest;

@@ -54,6 +54,7 @@ pub(super) fn as_forecast(plan: &DayPlan, second: f64, charged: f64) -> Totals {
     let expected = plan.profile.until(second);
     Totals {
         charged,
+        admitted: charged,
         offered: expected,
         expected,
         opportunities: expected / PRICE,

@@ -25,7 +25,7 @@ const REST_PRIOR_HOURS: f64 = 12.0;
 /// ... and opportunities: a count of so many is mostly chance.
 const REST_PRIOR_OPPORTUNITIES: f64 = 100.0;
 /// The same for what tells an ordinary day from one that is off.
-const TRUST_PRIOR_HOURS: f64 = 1.0;
+const TRUST_PRIOR_HOURS: f64 = 0.25;
 const TRUST_PRIOR_OPPORTUNITIES: f64 = 50.0;
 /// A day that is off by so much is not adapted to.
 const OFF: f64 = 1.7;
@@ -62,7 +62,7 @@ impl Today {
         }
     }
 
-    /// C at a second from `now` on.
+    /// C at a second. Before `now` what came since is taken for spread as foreseen.
     pub(super) fn due(&self, plan: &DayPlan, second: f64) -> f64 {
         let planned = plan.due(second);
         let ahead = |until: f64| self.factor * plan.profile.between(self.now, until);
@@ -70,7 +70,8 @@ impl Today {
         if self.trust <= 0.0 || whole <= 0.0 {
             return planned;
         }
-        let adapted = plan.target * (self.came + ahead(second)) / whole;
+        let since = self.factor * plan.profile.between(second, self.now);
+        let adapted = plan.target * (self.came - since + ahead(second)).max(0.0) / whole;
         planned + self.trust * (adapted - planned)
     }
 }

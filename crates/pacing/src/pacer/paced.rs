@@ -207,12 +207,15 @@ impl Paced {
         Totals {
             charged: row.charged_micros as f64 - sums.arrived + sums.projected,
             in_flight,
+            admitted: sums.admitted,
             // The limits count margins, leave that is not used, and whole prices.
             margin: (sums.may_return - in_flight).max(0.0),
             offered: sums.offered,
             expected: sums.expected,
             opportunities: sums.opportunities,
             seen_seconds: sums.seen_seconds,
+            // A tick reads them.
+            age_seconds: 0.0,
             feedback_lag_seconds: sums.lag_seconds,
         }
     }

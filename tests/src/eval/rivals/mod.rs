@@ -77,6 +77,8 @@ pub(crate) struct View {
     pub(crate) margin: f64,
     /// Expected spend of all that was offered since midnight had it been admitted, in micro-units.
     pub(crate) offered: f64,
+    /// Expected charges of what was admitted since midnight, in micro-units.
+    pub(crate) admitted: f64,
     /// How much was offered since midnight.
     pub(crate) opportunities: f64,
     /// How old the figures are, in seconds.
@@ -153,6 +155,7 @@ pub(crate) mod samples {
             in_flight: 0.0,
             margin: 0.0,
             offered,
+            admitted: charged,
             opportunities: offered,
             lag: 0.0,
         }

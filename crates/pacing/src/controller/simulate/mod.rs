@@ -196,6 +196,7 @@ impl<'a> Day<'a> {
             let fits = self.holds.fits(self.tick, self.charged, price, limit);
             if fits && taken + expected <= room {
                 taken += expected;
+                self.totals.admitted += expected;
                 self.admit(price);
             }
         }
