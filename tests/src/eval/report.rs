@@ -195,6 +195,50 @@ fn scenarios(out: &mut String, results: &[Results]) {
         }
     }
     by_series(out, results);
+    first_day(out, results);
+}
+
+/// Records in the order of their runs.
+fn records(results: &Results) -> Vec<&'static str> {
+    let mut names: Vec<&str> = Vec::new();
+    for run in results.runs(Contestant::Adspend) {
+        if !names.contains(&run.series) {
+            names.push(run.series);
+        }
+    }
+    names
+}
+
+fn first_day(out: &mut String, results: &[Results]) {
+    let Some(cold) = results.iter().find(|results| results.scenario.name == "cold_start") else {
+        return;
+    };
+    let _ = writeln!(
+        out,
+        "\n### The first day of the cold start, by record (utilisation, RMSE hindsight)\n\nNobody knows \
+         where the day's demand lies, and what ends in the afternoon shows it when it is too late: car \
+         parks close at half past four. Money for such a day must be spent earlier on every day, and \
+         where demand goes on until midnight that is distance from the hindsight curve. A rule that knows \
+         no shape at all and divides the money by the hours that are left (budget / forecast) leaves \
+         less and is further away.\n"
+    );
+    header(out, "record");
+    let pair = |one, name: Option<&str>| {
+        let runs = cold.runs(one).iter().filter(|run| name.is_none_or(|name| run.series == name));
+        let first: Vec<&Measured> = runs.filter_map(|run| run.days.first()).collect();
+        let mean = |figure: fn(&Measured) -> f64| {
+            super::metrics::mean(first.iter().map(|day| figure(day)))
+        };
+        format!("{:.3}, {:.3}", mean(|day| day.utilisation), mean(|day| day.rmse))
+    };
+    let rows = records(cold).into_iter().map(|name| (name, Some(name)));
+    for (title, name) in rows.chain([("**all**", None)]) {
+        let _ = write!(out, "| {title} ");
+        for one in Contestant::ALL {
+            let _ = write!(out, "| {} ", pair(one, name));
+        }
+        let _ = writeln!(out, "|");
+    }
 }
 
 fn by_series(out: &mut String, results: &[Results]) {
@@ -205,13 +249,7 @@ fn by_series(out: &mut String, results: &[Results]) {
          forecast's shape; it is what differs between records.\n"
     );
     header(out, "record");
-    let mut names: Vec<&str> = Vec::new();
-    for run in calm.runs(Contestant::Adspend) {
-        if !names.contains(&run.series) {
-            names.push(run.series);
-        }
-    }
-    for name in names {
+    for name in records(calm) {
         let _ = write!(out, "| {name} ");
         for one in Contestant::ALL {
             let runs = calm.runs(one).iter().filter(|run| run.series == name);

@@ -177,8 +177,8 @@ pub(crate) fn figures(
         ),
         figure(
             "days_with_a_gap",
-            "throttled days of 300 charges or more with ten minutes and 50 opportunities, but no \
-             admission",
+            "throttled days of 300 charges or more with ten minutes and 50 opportunities that the \
+             money would have paid for, but no admission; below 100 charges a day they are not counted",
             one(gaps),
             AtMost(0.0),
         ),
