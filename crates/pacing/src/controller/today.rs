@@ -72,6 +72,7 @@ impl Today {
         }
         let since = self.factor * plan.profile.between(second, self.now);
         let adapted = plan.target * (self.came - since + ahead(second)).max(0.0) / whole;
-        planned + self.trust * (adapted - planned)
+        // T·x/x may be more than T by the last bit.
+        (planned + self.trust * (adapted - planned)).min(plan.target)
     }
 }
