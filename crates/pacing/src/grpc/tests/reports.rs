@@ -88,6 +88,8 @@ async fn throttled() -> Scene {
 async fn throttled_at(units: i64) -> Scene {
     let scene = Scene::with_config(100_000, |config| config.pacer.throttle = true).await;
     scene.app.set(daily(SPRING, 100_000)).await.unwrap();
+    // Nothing is charged here: paid per click, it would be learned within a minute that nothing ever is.
+    scene.app.sql("UPDATE campaign SET payment_model = 1").await;
     for step in 0..40 {
         for number in 0..20 {
             let _ = scene.ask(admit(&format!("o-{step}-{number}"), units)).await;
