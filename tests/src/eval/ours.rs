@@ -1,9 +1,15 @@
 //! Ours: the production controller behind the trait that the rivals share.
+//!
+//! Where nothing is known of the shape, it is asked for anew with every quarter hour, by what the day
+//! has shown, as production plans anew every ten minutes what is new.
 
 use adspend_pacing::controller::{
-    curve::Mode,
+    SLOT_SECONDS,
+    curve::{Mode, Profile},
+    demand::{DayDemand, History},
     few::{self, Accumulator},
     rate::{Base, DayPlan, Pacer, Totals},
+    shapes,
 };
 
 use super::rivals::{Controller, DayFacts, View};
@@ -14,6 +20,32 @@ pub(crate) struct Adspend {
     pacer: Pacer,
     plan: Option<DayPlan>,
     few: Option<Accumulator>,
+    /// Today, where its shape has to be learned.
+    learning: Option<Learning>,
+}
+
+/// What a day without a known shape has shown.
+#[derive(Debug, Default)]
+struct Learning {
+    today: DayDemand,
+    offered: f64,
+    until: f64,
+}
+
+impl Learning {
+    /// The profile, when a quarter hour has ended.
+    fn step(&mut self, plan: &DayPlan, view: &View) -> Option<Profile> {
+        let seen = (view.now - view.lag).max(0.0);
+        if seen < self.until + SLOT_SECONDS {
+            return None;
+        }
+        let window = plan.profile.window();
+        self.today.see(window, self.until, seen);
+        self.today.offer(self.until, view.offered - self.offered, 0.0);
+        (self.until, self.offered) = (seen, view.offered);
+        let forecast = History::default().forecast(&shapes::likely(&self.today));
+        Some(forecast.profile(plan.day.weekday0(), window))
+    }
 }
 
 fn totals(plan: &DayPlan, view: &View) -> Totals {
@@ -43,6 +75,7 @@ impl Adspend {
 impl Controller for Adspend {
     fn begin(&mut self, facts: &DayFacts) {
         self.choose(facts);
+        self.learning = (!facts.shape_known).then(Learning::default);
         self.plan = Some(DayPlan {
             day: facts.day,
             target: facts.target,
@@ -64,7 +97,12 @@ impl Controller for Adspend {
     }
 
     fn tick(&mut self, view: &View) -> f64 {
-        let Some(plan) = &self.plan else { return 0.0 };
+        let Some(plan) = &mut self.plan else { return 0.0 };
+        if let Some(learning) = &mut self.learning
+            && let Some(profile) = learning.step(plan, view)
+        {
+            plan.profile = profile;
+        }
         self.pacer.tick(view.now, plan, &totals(plan, view)).rate
     }
 

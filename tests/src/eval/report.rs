@@ -216,11 +216,12 @@ fn first_day(out: &mut String, results: &[Results]) {
     let _ = writeln!(
         out,
         "\n### The first day of the cold start, by record (utilisation, RMSE hindsight)\n\nNobody knows \
-         where the day's demand lies, and what ends in the afternoon shows it when it is too late: car \
-         parks close at half past four. Money for such a day must be spent earlier on every day, and \
-         where demand goes on until midnight that is distance from the hindsight curve. A rule that knows \
-         no shape at all and divides the money by the hours that are left (budget / forecast) leaves \
-         less and is further away.\n"
+         where the day's demand lies. Ours asks with each quarter hour which of the days that everybody \
+         knows it is (the same evening in four time zones, an office day) and runs ahead of it: what ends \
+         in the afternoon, as car parks do at half past four, shows it when it is too late. Further ahead \
+         spends more on such a day and is further from the curve on those that go on until midnight: on \
+         other weeks, without the known days, 0.897 of the money at a distance of 0.120 (x = 0.3) and \
+         0.937 at 0.138 (x = 1); with them 0.961 at 0.090 (x = 0.3) and 0.973 at 0.109 (x = 0.6, this).\n"
     );
     header(out, "record");
     let pair = |one, name: Option<&str>| {

@@ -11,6 +11,7 @@ use adspend_pacing::controller::{
     SLOT_SECONDS, SLOTS_PER_DAY,
     curve::Window,
     demand::{DayDemand, History, Shape, Week},
+    shapes,
 };
 
 use super::{
@@ -109,7 +110,7 @@ impl Trial {
             learned(&past, &scale, scenario.forecast_factor, &mut random)
         };
         let prior = if scenario.cold == Some(Prior::Nothing) {
-            Shape::typical()
+            shapes::likely(&DayDemand::default())
         } else {
             let size =
                 Scale { factor: scale.factor * PLATFORM / scenario.opportunities_per_day, ..scale };
@@ -134,6 +135,7 @@ impl Trial {
                 limit: 0.0,
                 profile: forecast.profile(weekday, &window),
                 level_known: forecast.level_known,
+                shape_known: forecast.level_known || scenario.cold != Some(Prior::Nothing),
                 charge,
             };
             let mut day = TrialDay {

@@ -39,17 +39,6 @@ pub const KNOWN_SECONDS: f64 = 30.0;
 /// See [`KNOWN_SECONDS`].
 pub const KNOWN_OPPORTUNITIES: f64 = 50.0;
 
-/// Slots of an hour.
-const SLOTS_PER_HOUR: usize = 4;
-/// Activity by hour of day, ‰: about what the public record "NYC Taxi Trip Duration" (first half of
-/// 2016) shows for rides begun. Written down from memory and not held against the record again: a
-/// plausible day is all that is wanted. No record of the evaluation is in it.
-const TYPICAL_HOURS: [f64; 24] = [
-    36.5, 26.4, 19.2, 14.3, 10.8, 10.3, 22.8, 38.1, 46.0, 46.4, 44.9, 46.9, 49.3, 49.0, 50.9, 49.2,
-    44.1, 52.4, 62.1, 61.9, 57.6, 57.7, 55.2, 47.8,
-];
-/// How far the last resort runs ahead, x.
-const TYPICAL_AHEAD: f64 = 0.3;
 /// A quarter hour of the week, 0..672, Monday 00:00 Moscow time first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SlotAt(usize);
@@ -169,25 +158,6 @@ impl Shape {
     /// The same in every slot.
     pub fn flat() -> Self {
         Self([1.0 / SLOTS as f64; SLOTS])
-    }
-
-    /// The last resort, where not even the platform has traffic to learn from: a day of people's
-    /// activity ([`TYPICAL_HOURS`]), every day alike, run ahead of by F^(1/(1 + x)). What an hour
-    /// too many is spent early costs less than what is left when demand ends before midnight.
-    pub fn typical() -> Self {
-        let total: f64 = TYPICAL_HOURS.iter().sum();
-        let by_slot = |slot: usize| {
-            let hours = slot as f64 / SLOTS_PER_HOUR as f64;
-            let gone = TYPICAL_HOURS.iter().enumerate();
-            let gone: f64 =
-                gone.map(|(hour, share)| share * (hours - hour as f64).clamp(0.0, 1.0)).sum();
-            (gone / total).powf(1.0 / (1.0 + TYPICAL_AHEAD))
-        };
-        let slot = |index: usize| {
-            let slot = index % SLOTS_PER_DAY;
-            by_slot(slot + 1) - by_slot(slot)
-        };
-        Self::of(&std::array::from_fn(slot))
     }
 
     /// The shape of any non-negative slots; flat when they sum to nothing.

@@ -4,6 +4,7 @@
 //! serves production (a tick of five seconds per entity), simulation and tests.
 //!
 //! * [`demand`]: what was offered, quarter hour by quarter hour, and the forecast made of it.
+//! * [`shapes`]: days that everybody knows, for whom nothing is known of.
 //! * [`plan`]: the week's money over its days: one common rate, water-filled under the day caps.
 //! * [`curve`]: the day's money over its open minutes.
 //! * `today`: the curve as the day goes: its shape follows the demand that came.
@@ -33,6 +34,7 @@ pub mod plan;
 pub mod pool;
 pub mod projection;
 pub mod rate;
+pub mod shapes;
 pub mod simulate;
 mod today;
 mod totals;

@@ -1,7 +1,6 @@
-//! The curve as the day goes, and the last resort of a shape.
+//! The curve as the day goes.
 
 use super::curve::Mode;
-use super::demand::{DayDemand, History, Shape};
 use super::rate::{DayPlan, Pacer, Totals};
 use super::tests_support::{PRICE, as_forecast, plan, scaled, web_day};
 use super::today::Today;
@@ -137,29 +136,4 @@ fn a_busy_morning_does_not_end_full_traffic() {
         let reading = pacer.tick(second, &plan, &totals);
         assert_eq!(reading.rate, 1.0, "{reading:?} at {second}");
     }
-}
-
-/// The last resort: little at night, and ahead of a day's activity, but no more than an hour or two.
-#[test]
-fn nobody_known_has_a_typical_day() {
-    let shape = Shape::typical();
-    assert!((shape.slots().iter().sum::<f64>() - 1.0).abs() < 1e-9);
-    let day = &shape.slots()[..SLOTS_PER_DAY];
-    assert_eq!(day, &shape.slots()[SLOTS_PER_DAY..2 * SLOTS_PER_DAY]);
-    let until = |hour: usize| 7.0 * day[..4 * hour].iter().sum::<f64>();
-    // 561 ‰ of the rides begin before 16:00.
-    assert!((until(16) - 0.561f64.powf(1.0 / 1.3)).abs() < 0.002, "{}", until(16));
-    assert!(day[18] < 0.5 * day[50], "04:30 against 12:30");
-    // What is learned replaces it.
-    let mut history = History::default();
-    let mut even = DayDemand::default();
-    even.see(&super::curve::Window::all(), 0.0, DAY_SECONDS);
-    for slot in 0..SLOTS_PER_DAY {
-        even.offer(slot as f64 * 900.0, 1_000.0 * PRICE, 1_000.0);
-    }
-    (0..7).for_each(|weekday| history.current.set_day(weekday, &even));
-    history.roll();
-    let learned = history.forecast(&shape);
-    let (night, noon) = (learned.slots[18], learned.slots[50]);
-    assert!((night / noon - 1.0).abs() < 0.01, "{night} {noon}");
 }

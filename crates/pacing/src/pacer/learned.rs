@@ -1,7 +1,7 @@
 //! Forecasts out of the stored days of demand.
 //!
 //! A campaign leans on the shape of its account, an account on that of the platform, the platform
-//! on a typical day's. Histories are read, turned into forecasts and dropped: five weeks of slots are
+//! on days that everybody knows ([`shapes`]). Histories are read, turned into forecasts and dropped: five weeks of slots are
 //! 80 KB a campaign, the forecast is 5.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use adspend_common::time::Day;
 
 use super::store::{self, DemandRow};
 use crate::controller::demand::{DayDemand, Forecast, History, Kappa, Shape, Week};
-use crate::controller::{DaySlots, SLOT_SECONDS, SLOTS_PER_DAY};
+use crate::controller::{DaySlots, SLOT_SECONDS, SLOTS_PER_DAY, shapes};
 
 /// The row of the platform in `demand_day`.
 pub(super) const PLATFORM: i64 = 0;
@@ -65,12 +65,13 @@ pub(super) async fn load(
     Ok(learned)
 }
 
-/// The shape of all demand; the typical one before there is any.
-pub(crate) async fn platform(tx: &Tx<'_>, day: Day) -> Result<Shape, db::Error> {
+/// All demand. Where it has no past it leans on the day that today is likeliest to be.
+pub(crate) async fn platform(tx: &Tx<'_>, day: Day) -> Result<Learned, db::Error> {
     let from = day.week_start().plus_days(-28);
     let mut rows = store::history(tx, &[PLATFORM], from, day).await?;
     let rows = rows.remove(&PLATFORM).unwrap_or_default();
-    Ok(of(&rows, day, &Shape::typical(), Kappa::default()).forecast.shape())
+    let today = rows.iter().find(|row| row.day == day).map(demand_of).unwrap_or_default();
+    Ok(of(&rows, day, &shapes::likely(&today), Kappa::default()))
 }
 
 impl Learned {

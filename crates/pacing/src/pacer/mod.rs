@@ -65,7 +65,7 @@ use crate::leases::Reached;
 pub use cause::Cause;
 pub use settings::Settings;
 // For reports: the same forecasts and plans that rates are made of.
-pub(crate) use learned::{of as learned_of, platform as platform_shape};
+pub(crate) use learned::{of as learned_of, platform as platform_learned};
 pub(crate) use paced::second_of;
 pub(crate) use rules::{Outlook, mode as curve_mode, target, week_money};
 pub(crate) use store::DemandRow;
@@ -264,16 +264,23 @@ impl Pacer {
             .collect();
         let mut client = self.parts.db.get().await?;
         let snapshot = client.snapshot().await?;
-        if memory.platform.as_ref().is_none_or(|(of, _)| *of != day) {
-            memory.platform = Some((day, learned::platform(&snapshot, day).await?));
-        }
-        let typical = Shape::typical();
-        let platform = memory.platform.as_ref().map_or(&typical, |(_, shape)| shape);
+        let mut fresh_platform = false;
+        let known = memory.platform.take().filter(|(of, _)| *of == day);
+        let platform = match known {
+            Some((_, shape)) => shape,
+            None => {
+                let platform = learned::platform(&snapshot, day).await?;
+                fresh_platform = platform.fresh;
+                platform.forecast.shape()
+            }
+        };
         let limits = budgets::states_for(&snapshot, &entities, day).await?;
         let weeks = budgets::weeks_for(&snapshot, &entities, day).await?;
-        let mut learned = learned::load(&snapshot, account_nos, day, platform, &kappas).await?;
+        let mut learned = learned::load(&snapshot, account_nos, day, &platform, &kappas).await?;
         let conversions =
             conversions::load(&snapshot, conversions::Whose::Accounts(account_nos), now).await?;
+        // In its first week today teaches, too: it is asked for again with each plan.
+        memory.platform = (!fresh_platform).then_some((day, platform));
         snapshot.rollback().await?;
         let mut budgets: HashMap<budgets::Entity, (Limits, WeekSpent)> =
             entities.iter().copied().zip(limits.into_iter().zip(weeks)).collect();

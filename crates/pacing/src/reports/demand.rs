@@ -89,7 +89,7 @@ pub(super) async fn load(
         .copied()
         .collect();
     let numbers: Vec<i64> = single.iter().map(|learned| learned.campaign_no).collect();
-    let platform = pacer::platform_shape(&snapshot, today).await?;
+    let platform = pacer::platform_learned(&snapshot, today).await?.forecast.shape();
     let rows = store::days(&snapshot, account_no, &numbers, since, today).await?;
     let entities: Vec<Entity> =
         numbers.iter().map(|no| Entity { level: 1, entity_no: *no, ..entity }).collect();

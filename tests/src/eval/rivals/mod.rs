@@ -43,6 +43,8 @@ pub(crate) struct DayFacts {
     pub(crate) profile: Profile,
     /// False: nothing was ever seen of this campaign, and the profile is a guess of the shape only.
     pub(crate) level_known: bool,
+    /// False: not even a guess of the shape is made from traffic that was seen.
+    pub(crate) shape_known: bool,
     /// The usual price of one charge, in micro-units.
     pub(crate) charge: f64,
 }
@@ -144,6 +146,7 @@ pub(crate) mod samples {
             limit: 300.0,
             profile: Profile::new(&[10.0; SLOTS_PER_DAY], &Window::all()),
             level_known: true,
+            shape_known: true,
             charge: 1.0,
         }
     }
