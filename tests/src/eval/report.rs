@@ -219,9 +219,8 @@ fn first_day(out: &mut String, results: &[Results]) {
          where the day's demand lies. Ours asks with each quarter hour which of the days that everybody \
          knows it is (the same evening in four time zones, an office day) and runs ahead of it: what ends \
          in the afternoon, as car parks do at half past four, shows it when it is too late. Further ahead \
-         spends more on such a day and is further from the curve on those that go on until midnight: on \
-         other weeks, without the known days, 0.897 of the money at a distance of 0.120 (x = 0.3) and \
-         0.937 at 0.138 (x = 1); with them 0.961 at 0.090 (x = 0.3) and 0.973 at 0.109 (x = 0.6, this).\n"
+         spends more on such a day and is further from the curve on those that go on until midnight. The \
+         rivals keep the forecast of midnight.\n"
     );
     header(out, "record");
     let pair = |one, name: Option<&str>| {
