@@ -194,10 +194,15 @@ fn check_refusal(bytes: &[u8], wrong: &Wrong) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// Reading what was written gives what was meant, in every encoding and version.
+    /// Reading what was written gives what was meant, in every encoding and version; but bytes of
+    /// another encoding that are UTF-8 by chance ("Х№" in cp1251) are UTF-8.
     #[test]
     fn what_is_written_is_read(story in any_story()) {
         for (name, camt, bytes) in files(&story) {
+            let by_chance = name.contains("cp") && !bytes.is_ascii();
+            if by_chance && std::str::from_utf8(&bytes).is_ok() {
+                continue;
+            }
             let items = read(&bytes).map_err(|wrong| TestCaseError::fail(format!("{name}: {wrong}")))?;
             prop_assert_eq!(without_places(items), told(&story, camt), "{}", name);
         }
