@@ -177,6 +177,12 @@ impl Clock {
             }
         }
     }
+
+    /// What a clock of [`ManualClock`] or [`HostClock`] is.
+    fn manual_kind(&self) -> &Manual {
+        let Kind::Manual(manual) = &*self.0 else { unreachable!("made by Clock::manual only") };
+        manual
+    }
 }
 
 impl ManualClock {
@@ -196,7 +202,7 @@ impl ManualClock {
     /// When the moment is in the past: a clock does not go back.
     pub fn set(&self, moment: DateTime<Utc>) {
         let moment = moment.timestamp_micros();
-        self.manual().time.send_modify(|micros| {
+        self.0.manual_kind().time.send_modify(|micros| {
             assert!(*micros <= moment, "a clock does not go back");
             *micros = moment;
         });
@@ -205,13 +211,8 @@ impl ManualClock {
     /// The clock of one host of several, and what makes it jump: its deadlines pass with the shared
     /// time, what time it is may be off.
     pub fn host(&self) -> (Clock, HostClock) {
-        let clock = Clock(Arc::new(Kind::Manual(Manual::of(self.manual().time.clone()))));
+        let clock = Clock(Arc::new(Kind::Manual(Manual::of(self.0.manual_kind().time.clone()))));
         (clock.clone(), HostClock(clock))
-    }
-
-    fn manual(&self) -> &Manual {
-        let Kind::Manual(manual) = &*self.0.0 else { unreachable!("made by Clock::manual only") };
-        manual
     }
 }
 

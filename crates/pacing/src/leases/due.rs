@@ -14,7 +14,6 @@ use std::collections::HashMap;
 use adspend_common::db::{self, Tx};
 use adspend_common::time::Day;
 
-use super::store::RoomKey;
 use crate::accounts::AccountNo;
 use crate::budgets::Entity;
 
@@ -30,17 +29,15 @@ FROM due WHERE campaign_no = ANY ($2)
 UNION ALL
 SELECT account_no, 2::smallint, account_no, sum(micros)::bigint FROM due GROUP BY account_no";
 
-/// What is due today of these campaigns and accounts; nothing is due of those left out.
+/// What is due today of these campaigns, numbered with their accounts, and of the accounts; nothing is
+/// due of those left out.
 pub(super) async fn today(
     tx: &Tx<'_>,
-    keys: &[RoomKey],
+    accounts: &[i64],
+    campaigns: &[(i64, i64)],
     day: Day,
 ) -> Result<HashMap<Entity, i64>, db::Error> {
-    let mut accounts: Vec<i64> = keys.iter().map(|(entity, _)| entity.account_no.0).collect();
-    accounts.sort_unstable();
-    accounts.dedup();
-    let campaigns = keys.iter().filter(|(entity, _)| entity.level == 1);
-    let campaigns: Vec<i64> = campaigns.map(|(entity, _)| entity.entity_no).collect();
+    let campaigns: Vec<i64> = campaigns.iter().map(|(_, campaign_no)| *campaign_no).collect();
     let rows = tx.query(DUE, &[&accounts, &campaigns, &day, &day.prev()]).await?;
     let mut due = HashMap::with_capacity(rows.len());
     for row in &rows {

@@ -164,7 +164,7 @@ async fn once(
         budgets::weeks_for(&tx, &entities, frame.day),
         store::elsewhere(&tx, &campaigns, frame.replica, frame.granted_at),
         store::late_hours(&tx, keys, frame.granted_at),
-        due::today(&tx, keys, frame.day),
+        due::today(&tx, &accounts, &campaigns, frame.day),
     )?;
     let in_hand: Vec<(i64, i64)> = asks.iter().filter_map(|ask| ask.in_hand(frame.day)).collect();
     let in_hand = if in_hand.is_empty() {

@@ -277,8 +277,12 @@ impl Pacer {
         let limits = budgets::states_for(&snapshot, &entities, day).await?;
         let weeks = budgets::weeks_for(&snapshot, &entities, day).await?;
         let mut learned = learned::load(&snapshot, account_nos, day, &platform, &kappas).await?;
-        let conversions =
-            conversions::load(&snapshot, conversions::Whose::Accounts(account_nos), now).await?;
+        let whose = conversions::Whose::Accounts(account_nos);
+        let mut conversions: HashMap<(i64, i64), _> = conversions::load(&snapshot, whose, now)
+            .await?
+            .into_iter()
+            .map(|conversions| (conversions.key(), conversions))
+            .collect();
         // In its first week today teaches, too: it is asked for again with each plan.
         memory.platform = (!fresh_platform).then_some((day, platform));
         snapshot.rollback().await?;
@@ -291,9 +295,8 @@ impl Pacer {
                 budgets: budgets.extract_if(|entity, _| of_account(entity)).collect(),
                 learned: learned.remove(account_no).unwrap_or_default(),
                 conversions: conversions
-                    .iter()
-                    .filter(|conversions| conversions.key().0 == *account_no)
-                    .map(|conversions| (conversions.key().1, conversions.clone()))
+                    .extract_if(|(of, _), _| of == account_no)
+                    .map(|((_, campaign_no), conversions)| (campaign_no, conversions))
                     .collect(),
                 admission: Arc::clone(&self.parts.admission),
             }

@@ -156,7 +156,7 @@ impl Paced {
             None => rules::target(&money, &outlook, committed),
             Some(projected) => {
                 let usual = rules::usual_day(&self.facts.limits, day).unwrap_or(0.0);
-                let spent = row.charged_micros as f64 + self.in_flight.fading.micros();
+                let spent = self.spent(row);
                 let days = seconds(day.week_end().start() - now) / crate::controller::DAY_SECONDS;
                 let week = (usual, days);
                 rules::projected_target(&money, &outlook, (committed, spent), projected, week)
@@ -166,9 +166,14 @@ impl Paced {
         self.limit_micros = Some(money.today_micros);
     }
 
+    /// Charged and in flight today.
+    fn spent(&self, row: &Row) -> f64 {
+        row.charged_micros as f64 + self.in_flight.fading.micros()
+    }
+
     /// Charged and in flight today, as the curve counts it: conversions when they are projected.
     fn committed(&self, row: &Row) -> f64 {
-        let spent = row.charged_micros as f64 + self.in_flight.fading.micros();
+        let spent = self.spent(row);
         self.facts.projected.map_or(spent, |of| spent - of.charged + of.today)
     }
 

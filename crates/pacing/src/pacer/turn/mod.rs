@@ -178,9 +178,8 @@ async fn learn(tx: &db::Tx<'_>, day: Day, blocks: Blocks) -> Result<(), db::Erro
         }
         let is_known = block.admitted_count >= CHANCE_ADMISSIONS || block.charges >= CHANCE_CHARGES;
         let is_first = block.chance_admitted < CHANCE_ADMISSIONS;
-        let enough = is_known || is_first && block.payment == PaymentModel::PerClick;
         let chance = match block.payment {
-            PaymentModel::PerClick if enough => {
+            PaymentModel::PerClick if is_known || is_first => {
                 // As if one more had been admitted and charged: of few admissions it is too high.
                 let admitted = (block.admitted_count + 1) as f64;
                 block.chance_charges = block.charges;
